@@ -1,0 +1,1 @@
+"""Models over data: how often a model, or a merge, is right on each task."""
