@@ -1,0 +1,1 @@
+"""The third floor: drives methods over tensors."""

@@ -1,0 +1,59 @@
+"""Which entries of a task vector survive, and how the survivors are scaled back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Rescale = Literal["expectation", "l1", "l2", "linf"]
+
+
+def largest(x: Float[Tensor, "*lead n"], count: int) -> Bool[Tensor, "*lead n"]:
+    """Exactly the `count` largest |x| along the last axis; of equal magnitudes the first stay (any device, same bits)."""
+    order = x.abs().argsort(dim=-1, descending=True, stable=True)
+    return torch.zeros_like(x, dtype=torch.bool).scatter_(-1, order[..., :count], True)
+
+
+def above(x: Float[Tensor, "task *shape"], threshold: Float[Tensor, " task"]) -> Bool[Tensor, "task *shape"]:
+    """True where |x| reaches its task's threshold (>=, as the authors of TIES do)."""
+    return x.abs() >= threshold.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def above_rank(x: Float[Tensor, "*shape"], rank: int) -> Bool[Tensor, "*shape"]:
+    """True where |x| is larger than the `rank`-th smallest magnitude of the whole tensor; rank 0 keeps all.
+
+    DARE's `magnitude` variant: everything equal to the threshold goes too.
+    """
+    if rank <= 0:
+        return torch.ones_like(x, dtype=torch.bool)
+    return x.abs() > x.abs().flatten().kthvalue(min(rank, x.numel())).values
+
+
+def restore(
+    pruned: Float[Tensor, "*shape"], original: Float[Tensor, "*shape"], drop: float, how: Rescale | None
+) -> Float[Tensor, "*shape"]:
+    """Scale the survivors of one task and tensor.
+
+    Args:
+        pruned: `original` with entries set to 0.
+        drop: the rate at which entries were dropped, in [0, 1].
+        how: "expectation" divides by 1 - drop (Yu et al. 2023, DARE, eq. 2); "l1", "l2", "linf" restore that norm of
+            the tensor (mergekit's `rescale: true` is "l1"); None leaves the survivors as they are.
+
+    Returns:
+        The scaled tensor; zeros where nothing survived.
+    """
+    if how is None:
+        return pruned
+    if how == "expectation":
+        return pruned / (1 - drop) if drop < 1 else torch.zeros_like(pruned)
+    before, after = (norm(t, how) for t in (original, pruned))
+    return pruned * (before / after) if after > 0 else torch.zeros_like(pruned)
+
+
+def norm(x: Float[Tensor, "*shape"], how: Literal["l1", "l2", "linf"]) -> Float[Tensor, ""]:
+    """The norm of the whole tensor, taken as one vector."""
+    return torch.linalg.vector_norm(x, {"l1": 1, "l2": 2, "linf": float("inf")}[how])

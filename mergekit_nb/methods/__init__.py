@@ -1,0 +1,55 @@
+"""The second floor: one file per method, one line each in `METHODS`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from difflib import get_close_matches
+
+from mergekit_nb.methods.average import Average
+from mergekit_nb.methods.base import Chain, Knob, Method
+from mergekit_nb.methods.dare import Dare
+from mergekit_nb.methods.emr import Emr
+from mergekit_nb.methods.task_arithmetic import TaskArithmetic
+from mergekit_nb.methods.ties import Ties
+
+METHODS: dict[str, type[Method]] = {
+    "average": Average,
+    "task_arithmetic": TaskArithmetic,
+    "ties": Ties,
+    "dare": Dare,
+    "emr": Emr,
+}
+
+__all__ = ["METHODS", "Average", "Chain", "Dare", "Emr", "Knob", "Method", "TaskArithmetic", "Ties", "resolve"]
+
+
+def resolve(method: str | Method, options: dict | None = None) -> Method:
+    """A method object from its name and hyper-parameters, or the object that was given.
+
+    Raises:
+        ValueError: no such method, no such hyper-parameter, or a value out of its range; with the likely slip.
+    """
+    options = options or {}
+    if isinstance(method, Method):
+        if options:
+            raise ValueError(
+                f"{', '.join(options)}: write hyper-parameters into the method object, {type(method).__name__}(…)"
+            )
+        return method
+    if isinstance(method, type) and issubclass(method, Method):
+        return resolve(method.name, options)
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r}{_near(str(method), METHODS)}; there are {', '.join(METHODS)}")
+    cls = METHODS[method]
+    known = [f.name for f in fields(cls)]
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"{method} has no {name!r}{_near(name, known)}; it has {', '.join(known) or 'no hyper-parameters'}"
+            )
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
+
+
+def _near(name: str, known) -> str:
+    near = get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,49 @@
+"""Progress and cancelling, one way everywhere: a bar, a callable, or silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tqdm.auto import tqdm
+
+Progress = bool | Callable[[int, int, str], None]
+
+
+class CancelFlag(Protocol):
+    """Anything that can be asked whether to stop: a `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
+
+
+class Cancelled(RuntimeError):
+    """The caller set the cancel flag; nothing was written."""
+
+
+@contextmanager
+def ticker(
+    progress: Progress, total: int, text: str = "", cancel: CancelFlag | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Yield `tick(n)`, which reports n more steps done of `total` and raises `Cancelled` once `cancel` is set.
+
+    Args:
+        progress: True draws a tqdm bar, False is silent, a callable receives (done, total, text).
+        total: number of steps, in any unit that adds up.
+        text: what is being done.
+        cancel: asked at every tick.
+    """
+    bar = tqdm(total=total, desc=text, disable=progress is not True)
+    done = 0
+
+    def tick(n: int = 1) -> None:
+        nonlocal done
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(f"{text or 'the work'} was cancelled after {done} of {total} steps")
+        done += n
+        bar.update(n)
+        if callable(progress):
+            progress(done, total, text)
+
+    with bar:
+        yield tick

@@ -1,0 +1,145 @@
+"""How a merge lies on disk. Written beside and renamed, so that nothing is ever half there; nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mergekit_nb.weights.modulators import Bits, Masked
+from mergekit_nb.weights.source import Source
+from mergekit_nb.weights.source import open as open_source
+
+FORMAT = 1
+SCALE_BYTES = 4  # a rescaler is one float32
+MASK, OWN = "mask/", "own/"
+
+
+def save(
+    folder: str | Path,
+    base: Source,
+    vector: Mapping[str, Tensor],
+    patches: Mapping[str, Masked],
+    model: Mapping[str, Tensor] | None,
+    recipe: dict,
+) -> Path:
+    """Write a merge; see `Merged.save`."""
+    folder = Path(folder).expanduser()
+    if folder.exists() and not (folder / "recipe.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already and is no earlier merge; name a new folder")
+    recipe = {"format": FORMAT, **recipe, "merged": list(vector), "scales": {t: p.scale for t, p in patches.items()}}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written: {error.strerror or error}") from error
+    try:
+        _write(part, base, vector, patches, model, recipe)
+        _replace(part, folder)
+    except Exception as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if (
+            isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+        ):  # what safetensors makes of a full disk
+            raise OSError(f"{folder} could not be written ({error}); nothing was changed there") from error
+        raise
+    return folder
+
+
+def load(folder: str | Path) -> tuple[dict, Source, Source, dict[str, Masked]]:
+    """Recipe, base (or the whole model of a plain merge), shared vector and patches of a saved merge."""
+    folder = Path(folder).expanduser()
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    recipe = _recipe(folder)
+    if (folder / "model.safetensors").exists():
+        return recipe, open_source(folder / "model.safetensors"), {}, {}
+    vector = open_source(folder / "vector.safetensors")
+    patches = {task: _load_patch(folder, task, scale, vector) for task, scale in recipe["scales"].items()}
+    return recipe, open_source(folder / "base.safetensors"), vector, patches
+
+
+def patch_bytes(patch: Masked, vector: Mapping[str, Tensor]) -> int:
+    """What one task's patch costs, in bytes: one bit per masked entry, the rescaler, its own tensors."""
+    masks = sum(-(-vector[name].numel() // 8) for name in patch.mask)
+    return masks + SCALE_BYTES + sum(t.numel() * t.element_size() for t in patch.own.values())
+
+
+def _recipe(folder: Path) -> dict:
+    try:
+        recipe = json.loads((folder / "recipe.json").read_text())
+        known = recipe["format"] == FORMAT and {"tasks", "aliases", "merged", "scales"} <= set(recipe)
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is no saved merge: it has no recipe.json") from None
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(f"{folder}/recipe.json is damaged, or was written by a newer version of this package")
+    return recipe
+
+
+def _write(
+    part: Path,
+    base: Source,
+    vector: Mapping[str, Tensor],
+    patches: Mapping[str, Masked],
+    model: Mapping[str, Tensor] | None,
+    recipe: dict,
+) -> None:
+    aliases = recipe["aliases"]
+    if model is not None:
+        _save({n: t for n, t in model.items() if n not in aliases}, part / "model.safetensors")
+    else:
+        _save({n: base[n] for n in base if n not in aliases}, part / "base.safetensors")
+        _save(vector, part / "vector.safetensors")
+        (part / "patches").mkdir()
+        for task, patch in patches.items():
+            masks = {MASK + n: t for n, t in patch.mask.packed.items()} if patch.mask else {}
+            _save({**masks, **{OWN + n: t for n, t in patch.own.items()}}, _patch_file(part, task))
+    (part / "recipe.json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
+
+
+def _replace(part: Path, folder: Path) -> None:
+    part.chmod(0o755)  # mkdtemp makes it private
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        folder.rename(old / "earlier")
+        try:
+            part.rename(folder)
+        except OSError:
+            (old / "earlier").rename(folder)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+    else:
+        part.rename(folder)
+
+
+def _load_patch(folder: Path, task: str, scale: float, vector: Source) -> Masked:
+    stored = open_source(_patch_file(folder, task))
+    packed = {n.removeprefix(MASK): stored[n] for n in stored if n.startswith(MASK)}
+    shapes = {n: tuple(vector[n].shape) for n in packed if n in vector}
+    for name, bits in packed.items():
+        if name not in shapes or bits.numel() != -(-vector[name].numel() // 8):
+            raise ValueError(
+                f"{_patch_file(folder, task)}: the mask of {name} does not fit the shared vector; the folder is damaged"
+            )
+    own = {n.removeprefix(OWN): stored[n] for n in stored if n.startswith(OWN)}
+    return Masked(Bits(packed, shapes), scale, own)
+
+
+def _patch_file(folder: Path, task: str) -> Path:
+    return folder / "patches" / f"{quote(task, safe=' ')}.safetensors"
+
+
+def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
+    # clones: safetensors refuses tensors that share memory, as views of one buffer do
+    save_file(
+        {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, file, metadata={"format": "pt"}
+    )

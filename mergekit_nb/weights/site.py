@@ -1,0 +1,68 @@
+"""Where one tensor lives: its name, its shape, and the layer it belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+INDEXED = re.compile(r"^(?:(?P<path>.*?)\.)?(?P<index>\d+)(?:\.|$)")
+HEAD = re.compile(
+    r"(^|\.)(proj|ln_post|ln_final|text_projection|logit_scale|head|classifier|lm_head|score|pooler|fc|norm|ln_f)(\.|$)"
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One tensor of the model that is merged.
+
+    Attributes:
+        name: its name in the state dict.
+        shape: its shape, without the task axis.
+        tasks: the names of the tasks, in the order of the task axis.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    tasks: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return prod(self.shape)
+
+
+def layer_of(name: str) -> str:
+    """The layer a tensor belongs to, from its name: "stem", "block 3", "layer2.0", "head".
+
+    The first number in the dotted name counts; a container that is numbered itself (`layer2`) keeps its name.
+    """
+    found = INDEXED.match(name)
+    if not found:
+        return "head" if HEAD.search(name) else "stem"
+    container = (found["path"] or "").rpartition(".")[2]
+    return f"{container}.{found['index']}" if container[-1:].isdigit() else f"block {found['index']}"
+
+
+def layers(names: Iterable[str]) -> dict[str, list[str]]:
+    """The layers of a model and their tensors, in the order a forward pass meets them: stem, blocks, head.
+
+    Two towers (`visual.transformer`, `transformer`) are kept apart by the path of their blocks.
+    """
+    names = list(names)
+    paths = {
+        found["path"] or "" for name in names if (found := INDEXED.match(name)) and layer_of(name).startswith("block ")
+    }
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        label, found = layer_of(name), INDEXED.match(name)
+        if len(paths) > 1 and label.startswith("block "):
+            label = f"{found['path'] or ''} {found['index']}".strip()
+        groups.setdefault(label, []).append(name)
+    return dict(sorted(groups.items(), key=lambda item: _order(item[0])))
+
+
+def _order(label: str) -> tuple:
+    place = {"stem": 0, "head": 2}.get(label, 1)
+    return place, [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", label)]

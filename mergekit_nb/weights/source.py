@@ -1,0 +1,170 @@
+"""Sources: any read-only mapping from tensor name to tensor. Files are opened by their headers and read tensor by tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+Source = Mapping[str, Tensor]
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+class Checkpoint(Mapping[str, Tensor]):
+    """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor."""
+
+    def __init__(self, path: str | Path, files: Mapping[str, Path]):
+        self.path = Path(path)
+        self._files = dict(files)
+        self._handles: dict[Path, safe_open] = {}
+
+    def _handle(self, name: str) -> safe_open:
+        file = self._files[name]
+        if file not in self._handles:
+            self._handles[file] = _open_file(file)
+        return self._handles[file]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._handle(name).get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor, from the header."""
+        return tuple(self._handle(name).get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The stored dtype of one tensor, from the header."""
+        stored = self._handle(name).get_slice(name).get_dtype()
+        if stored not in DTYPES:
+            raise ValueError(f"{self.path}: {name} is stored as {stored}, which torch has no dtype for")
+        return DTYPES[stored]
+
+    def __reduce__(self):  # a worker process opens the files again
+        return Checkpoint, (self.path, self._files)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, {len(self)} tensors)"
+
+
+def open(source: str | Path | Source | nn.Module) -> Source:
+    """Open weights: a `.safetensors` file, a folder of them (with an index or without), a dict, or a module.
+
+    Args:
+        source: a path is opened lazily, by its headers; a module gives its `state_dict`, sharing memory; a mapping is
+            handed back.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: a pickle (never opened), an empty folder, a truncated or hostile file.
+        TypeError: no kind of source.
+    """
+    if isinstance(source, nn.Module):
+        return {name: tensor.detach() for name, tensor in source.state_dict().items()}
+    if isinstance(source, Mapping):
+        return source
+    if not isinstance(source, str | Path):
+        raise TypeError(
+            f"weights come from a path, a mapping of tensors or a torch module; got {type(source).__name__}"
+        )
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder; give a .safetensors file or a folder of them")
+    return Checkpoint(path, _folder(path) if path.is_dir() else _file(path))
+
+
+def shape_of(source: Source, name: str) -> tuple[int, ...]:
+    """The shape of a tensor, read from the header where the source is a file."""
+    return source.shape(name) if isinstance(source, Checkpoint) else tuple(source[name].shape)
+
+
+def dtype_of(source: Source, name: str) -> torch.dtype:
+    """The stored dtype of a tensor, read from the header where the source is a file."""
+    return source.dtype(name) if isinstance(source, Checkpoint) else source[name].dtype
+
+
+def _open_file(file: Path) -> safe_open:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{file} is no readable safetensors file ({error}); it may be truncated: fetch it again"
+        ) from None
+
+
+def _file(path: Path) -> dict[str, Path]:
+    if path.suffix in PICKLES:
+        raise ValueError(
+            f"{path} is a pickle, which can run code when it is opened; convert it where you trust it, with "
+            f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), {path.with_suffix('.safetensors').name!r})"
+        )
+    return dict.fromkeys(_open_file(path).keys(), path)
+
+
+def _folder(path: Path) -> dict[str, Path]:
+    indexes = sorted(path.glob("*.safetensors.index.json"))
+    if len(indexes) > 1:
+        raise ValueError(
+            f"{path} holds {len(indexes)} indexes ({', '.join(i.name for i in indexes)}); name one file instead"
+        )
+    if indexes:
+        return _indexed(indexes[0])
+    shards = sorted(path.glob("*.safetensors"))
+    if not shards:
+        found = sorted(f.name for f in path.iterdir() if f.suffix in PICKLES)
+        hint = f"; it has pickles ({found[0]} …), which are never opened: convert them to safetensors" if found else ""
+        raise ValueError(f"{path} holds no .safetensors file{hint}")
+    files: dict[str, Path] = {}
+    for shard in shards:
+        for name in _file(shard):
+            if name in files:
+                raise ValueError(
+                    f"{path}: {name} is in both {files[name].name} and {shard.name}, and no index says which counts"
+                )
+            files[name] = shard
+    return files
+
+
+def _indexed(index: Path) -> dict[str, Path]:
+    try:
+        where = json.loads(index.read_text())["weight_map"]
+        files = {str(name): index.parent / file for name, file in where.items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ValueError(
+            f"{index} is no safetensors index (it needs a weight_map from tensor names to files)"
+        ) from None
+    inside = index.parent.resolve()
+    for file in dict.fromkeys(files.values()):
+        # shards of a hub cache are links out of the folder: the name is what must stay inside
+        if file.parent.absolute().resolve() != inside:
+            raise ValueError(f"{index} names {file.name!r} outside its own folder; that index is not to be trusted")
+        if not file.exists():
+            raise FileNotFoundError(f"{index} names {file.name}, which is missing; fetch the rest of the checkpoint")
+        if lost := [name for name, at in files.items() if at == file and name not in set(_open_file(file).keys())]:
+            raise ValueError(f"{index} says that {lost[0]} is in {file.name}, but it is not there")
+    return files
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all tensors, by name: the same for a file, a dict and a module."""
+    digest = hashlib.sha256()
+    for name in sorted(source):
+        tensor = source[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

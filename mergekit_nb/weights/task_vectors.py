@@ -1,0 +1,67 @@
+"""Task vectors: what fine-tuning changed, lazy, one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mergekit_nb.weights.match import match
+from mergekit_nb.weights.site import Site
+from mergekit_nb.weights.source import Source, shape_of
+
+
+@dataclass(frozen=True)
+class TaskVectors:
+    """A base and its experts; the order of the experts is the order of the tasks.
+
+    Attributes:
+        base: the weights that all experts started from.
+        experts: task name -> weights.
+        names: the tensors that are merged, in the order of the base; made by `TaskVectors.of`.
+    """
+
+    base: Source
+    experts: Mapping[str, Source]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, base: Source, experts: Mapping[str, Source], **choice) -> TaskVectors:
+        """The task vectors of all tensors that base and experts share; `choice` as in `weights.match.match`."""
+        return cls(base, experts, match(base, experts, **choice).merged)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The task names, in order."""
+        return tuple(self.experts)
+
+    def site(self, name: str) -> Site:
+        """Where that tensor lives."""
+        return Site(name, shape_of(self.base, name), self.tasks)
+
+    def at(
+        self, name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "task *shape"]:
+        """The task vectors of one tensor, expert minus base, computed in `dtype` on `device`.
+
+        Raises:
+            ValueError: an entry is NaN or infinite; the message names the model and the tensor.
+        """
+        base = self._finite("the base", self.base[name], name, device, dtype)
+        experts = [self._finite(task, expert[name], name, device, dtype) for task, expert in self.experts.items()]
+        return torch.stack([expert - base for expert in experts])
+
+    @staticmethod
+    def _finite(owner: str, tensor: Tensor, name: str, device: str | torch.device, dtype: torch.dtype) -> Tensor:
+        moved = tensor.detach().to(device=device).to(dtype)
+        bad = ~torch.isfinite(moved)
+        if bad.any():
+            kind = "NaN" if moved.isnan().any() else "infinite"
+            raise ValueError(
+                f"{owner} has {int(bad.sum())} {kind} of {moved.numel()} weights in {name}; a broken checkpoint cannot be merged: "
+                f"mend it, or leave the tensor out with exclude={name!r}"
+            )
+        return moved
