@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.weights.merged import Merged
+from mergekit_nb.weights.source import Source
 
-Source = Mapping[str, Tensor]
 Subject = Merged | Source | Mapping[str, Source] | nn.Module
 
 

@@ -1,0 +1,170 @@
+"""The leaderboard: every method on every task, between the base and the individual experts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mergekit_nb.engine.merge import merge
+from mergekit_nb.evaluation.accuracy import evaluate
+from mergekit_nb.evaluation.interval import mean_interval
+from mergekit_nb.evaluation.subject import Subject
+from mergekit_nb.methods import Chain, Method, resolve
+from mergekit_nb.progress import CancelFlag, Progress, ticker
+from mergekit_nb.weights.merged import Merged
+
+if TYPE_CHECKING:
+    from mergekit_nb.zoo import Zoo
+
+SCALES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 1.5)  # tried on validation; the literature's 0.3 and 1 are among them
+COLUMNS = ["method", "task", "accuracy", "n", "low", "high", "options", "seconds", "bytes"]
+
+
+def compare(
+    methods: Iterable[str | Method],
+    zoo: Zoo,
+    *,
+    split: str = "test",
+    tune: bool = True,
+    tune_limit: int | None = 100,
+    limit: int | None = None,
+    device: str | torch.device = "auto",
+    progress: Progress = False,
+    cancel: CancelFlag | None = None,
+) -> pd.DataFrame:
+    """Merge the zoo's experts by each method and evaluate the result on each of its tasks.
+
+    Args:
+        methods: names from `mk.METHODS`, or method objects such as `mk.methods.Ties(density=0.1)`.
+        zoo: anything with `base`, `experts` (by task) and `tasks` (by the same names).
+        split: what is reported.
+        tune: choose the `scale` of each method that has one by the mean accuracy over the tasks on the *validation*
+            split, among `SCALES` (the smallest of equals). An object that sets any option is run as it is.
+        tune_limit: validation images per task for that choice; None for all.
+        limit: images per task that are reported on; None for all.
+        device, progress, cancel: as for `mk.evaluate`; progress counts merges and evaluations.
+
+    Returns:
+        A row for each method and task: method, task, accuracy in [0, 1], n, low and high (95 % Wilson), options (what
+        differs from the defaults, and whether validation chose it), seconds (the merge alone), bytes (what is kept to
+        serve every task). "base" (zero-shot) and "individual" (each task's own expert) come first. `table` widens it.
+
+    Raises:
+        ValueError: an unknown method, or two entries of the same name.
+        mergekit_nb.progress.Cancelled: `cancel` was set.
+    """
+    entries = [_entry(method, tune) for method in ([methods] if isinstance(methods, str | Method) else methods)]
+    labels = ["base", "individual", *(entry.label for entry in entries)]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"listed twice: {', '.join(twice)}")
+    steps = 2 + sum(2 + 2 * len(entry.scales) for entry in entries)
+    with ticker(progress, steps, "compare", cancel) as tick:
+        bench = _Bench(zoo, device, cancel, tick)
+        rows = [bench.report("base", zoo.base, split, limit), bench.report("individual", zoo.experts, split, limit)]
+        rows += [bench.run(entry, split, limit, tune_limit) for entry in entries]
+    return pd.concat(rows, ignore_index=True)[COLUMNS]
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard as people read it: a row per method, a column per task, the mean with its 95 % interval.
+
+    Returns:
+        Index method, in the order of the frame; a column per task, then mean, low, high (every task counts the same; see
+        `evaluation.interval.mean_interval`), options, seconds, bytes.
+    """
+    wide = frame.pivot(index="method", columns="task", values="accuracy")
+    wide = wide.loc[frame["method"].unique(), frame["task"].unique()].rename_axis(columns=None)
+    by_method = frame.groupby("method", sort=False)
+    ends = {method: mean_interval(rows["accuracy"], rows["low"], rows["high"]) for method, rows in by_method}
+    means = pd.DataFrame.from_dict(ends, orient="index", columns=["low", "high"])
+    return wide.assign(mean=wide.mean(axis=1)).join(means).join(by_method[["options", "seconds", "bytes"]].first())
+
+
+class _Entry(NamedTuple):
+    """One line of the leaderboard before it is run."""
+
+    label: str
+    method: Method
+    options: str
+    scales: tuple[float, ...]  # to be tried on validation; none: run as it is
+
+
+def _entry(method: str | Method, tune: bool) -> _Entry:
+    method = resolve(method)
+    options = _options(method)
+    label = f"{method.label} ({options})" if options else method.label
+    return _Entry(label, method, options, SCALES if tune and not options and _has_scale(method) else ())
+
+
+def _has_scale(method: Method) -> bool:
+    return "scale" in (method.then if isinstance(method, Chain) else method).knobs()
+
+
+def _scaled(method: Method, scale: float) -> Method:
+    """In a composition it is the last method that adds up, so its scale counts."""
+    return (
+        replace(method, then=_scaled(method.then, scale)) if isinstance(method, Chain) else replace(method, scale=scale)
+    )
+
+
+def _options(method: Method) -> str:
+    """The fields that differ from their defaults, as one would type them."""
+    if isinstance(method, Chain):
+        return ", ".join(filter(None, map(_options, (method.first, method.then))))
+    changed = [field.name for field in fields(method) if getattr(method, field.name) != field.default]
+    return ", ".join(f"{name}={getattr(method, name)!r}" for name in changed)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all lines of one leaderboard share."""
+
+    zoo: Zoo
+    device: str | torch.device
+    cancel: CancelFlag | None
+    tick: Callable[[int], None]
+
+    def run(self, entry: _Entry, split: str, limit: int | None, tune_limit: int | None) -> pd.DataFrame:
+        """Tune where there is something to tune, merge, evaluate."""
+        method, options = self._tuned(entry, tune_limit) if entry.scales else (entry.method, entry.options)
+        start = perf_counter()
+        merged = self._merged(method)
+        seconds = perf_counter() - start
+        return self.report(entry.label, merged, split, limit).assign(options=options, seconds=seconds)
+
+    def report(self, label: str, subject: Subject, split: str, limit: int | None) -> pd.DataFrame:
+        """The lines of one subject that took no merging."""
+        frame = self._scored(subject, split, limit)
+        return frame.assign(method=label, options="", seconds=0.0, bytes=_bytes(subject))
+
+    def _tuned(self, entry: _Entry, limit: int | None) -> tuple[Method, str]:
+        tried = {}
+        for scale in entry.scales:
+            merged = self._merged(_scaled(entry.method, scale))
+            tried[scale] = self._scored(merged, "validation", limit)["accuracy"].mean()
+        best = max(tried, key=tried.get)  # the first, so the smallest, of equals
+        edge = {entry.scales[0]: ", the least tried", entry.scales[-1]: ", the most tried"}.get(best, "")
+        return _scaled(entry.method, best), f"scale={best:g} (validation{edge})"
+
+    def _merged(self, method: Method) -> Merged:
+        merged = merge(method, self.zoo.base, self.zoo.experts, device=self.device, cancel=self.cancel)
+        self.tick(1)
+        return merged
+
+    def _scored(self, subject: Subject, split: str, limit: int | None) -> pd.DataFrame:
+        frame = evaluate(subject, self.zoo.tasks, split=split, limit=limit, device=self.device, cancel=self.cancel)
+        self.tick(1)
+        return frame
+
+
+def _bytes(subject: Merged | Mapping) -> int:
+    """What has to be kept to serve every task, in bytes."""
+    if isinstance(subject, Merged):
+        return subject.nbytes["shared"] + sum(subject.nbytes["patches"].values())
+    return sum(t.numel() * t.element_size() if isinstance(t, Tensor) else _bytes(t) for t in subject.values())
