@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mergekit_nb.maths.elect import mask, ordered_sum
@@ -41,21 +41,27 @@ def signs(
     return torch.sign(ordered_sum(taus))
 
 
+def agreement(taus: Float[Tensor, "task *shape"], sign: Float[Tensor, "*shape"] | None) -> Bool[Tensor, "task *shape"]:
+    """The tasks that pull the elected way; without an election, all that are not 0 there."""
+    return taus != 0 if sign is None else mask(taus, sign)
+
+
 def combine(
-    taus: Float[Tensor, "task *shape"], sign: Float[Tensor, "*shape"], how: Merge, share: Float[Tensor, " task"]
+    taus: Float[Tensor, "task *shape"],
+    agree: Bool[Tensor, "task *shape"],
+    sign: Float[Tensor, "*shape"] | None,
+    how: Merge,
+    share: Float[Tensor, " task"],
 ) -> Float[Tensor, "*shape"]:
-    """One entry of many: of those that have the elected sign ("dis-…"), or of all, given that sign.
+    """One entry of many: of the tasks that agree ("dis-…"), or of all, given the elected sign where there is one.
 
     Args:
-        sign: the elected sign; None lets every task that is not 0 there agree, and every sum keep its own sign.
         share: what an agreeing task adds to the divisor of "dis-mean": 1 to count, its weight to weigh.
     """
     if how.startswith("dis-"):
-        return _disjoint(taus, sign, how, share.reshape(-1, *[1] * (taus.ndim - 1)))
-    if how == "magnitude":
-        return _toward(sign, taus.gather(0, taus.abs().argmax(0, keepdim=True)).squeeze(0))
-    if how == "median":
-        return _toward(sign, taus.median(0).values)
+        return _disjoint(torch.where(agree, taus, torch.zeros_like(taus)), agree, sign, how, share)
+    if how in ("magnitude", "median"):
+        return _toward(sign, _largest(taus) if how == "magnitude" else taus.median(0).values)
     return _toward(sign, ordered_sum(taus) / (len(taus) if how == "mean" else 1))
 
 
@@ -63,13 +69,15 @@ def _toward(sign: Tensor | None, merged: Tensor) -> Tensor:
     return merged if sign is None else merged.abs() * sign
 
 
-def _disjoint(taus: Tensor, sign: Tensor | None, how: Merge, share: Tensor) -> Tensor:
-    agree = taus != 0 if sign is None else mask(taus, sign)
-    kept = torch.where(agree, taus, torch.zeros_like(taus))
+def _largest(taus: Tensor) -> Tensor:
+    return taus.gather(0, taus.abs().argmax(0, keepdim=True)).squeeze(0)
+
+
+def _disjoint(kept: Tensor, agree: Tensor, sign: Tensor | None, how: Merge, share: Tensor) -> Tensor:
     if how == "dis-max":
-        return _toward(sign, kept.gather(0, kept.abs().argmax(0, keepdim=True)).squeeze(0))
+        return _toward(sign, _largest(kept))
     summed = ordered_sum(kept)
     if how == "dis-sum":
         return summed
-    divisor = ordered_sum(torch.where(agree, share, torch.zeros_like(share)))
+    divisor = ordered_sum(agree * share.reshape(-1, *[1] * (kept.ndim - 1)))
     return torch.where(divisor != 0, summed / torch.where(divisor != 0, divisor, torch.ones_like(divisor)), summed)

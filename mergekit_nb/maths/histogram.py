@@ -84,7 +84,7 @@ def magnitude_sums(x: Tensor) -> Tensor:
     """
     _, mantissa, _ = LAYOUT[x.dtype]
     sums = []
-    for bits in keys(x).flatten(1):
+    for bits in keys(x).reshape(len(x), -1):
         exponent = bits >> mantissa
         whole = (bits & (1 << mantissa) - 1) | ((exponent > 0).to(bits.dtype) << mantissa)
         parts = [(whole >> shift & (1 << PART) - 1).double() for shift in range(0, mantissa + 1, PART)]

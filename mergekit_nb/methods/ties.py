@@ -68,7 +68,10 @@ class Ties(Method):
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         kept = self._trim(taus, totals)
         sign = self._zeros_settled(self._signs(kept, totals), totals)
-        return self.scale * disjoint.combine(weighted(kept, self.weights), sign, self.merge_as, self._share(taus))
+        agree = disjoint.agreement(self._votes(kept), sign)
+        return self.scale * disjoint.combine(
+            weighted(kept, self.weights), agree, sign, self.merge_as, self._share(taus)
+        )
 
     @property
     def _needs_norms(self) -> bool:
@@ -108,7 +111,10 @@ class Ties(Method):
         norms = None
         if self._needs_norms:
             norms = totals[self._trim_rounds(kept.dtype)]["squares"].to(kept.device, kept.dtype)
-        return disjoint.signs(weighted(kept, self.weights if self.divide_by == "weights" else None), self.elect, norms)
+        return disjoint.signs(self._votes(kept), self.elect, norms)
+
+    def _votes(self, kept: Float[Tensor, "task *shape"]) -> Float[Tensor, "task *shape"]:
+        return weighted(kept, self.weights if self.divide_by == "weights" else None)
 
     def _zeros_settled(self, signs: Float[Tensor, "*shape"] | None, totals: Totals) -> Float[Tensor, "*shape"] | None:
         if signs is None:
