@@ -1,0 +1,21 @@
+"""Figures: a DataFrame in, a plotly figure out."""
+
+from mergekit_nb.plots.accuracy import accuracy_by_task, bytes_against_accuracy, means
+from mergekit_nb.plots.magnitude import magnitude_alignment
+from mergekit_nb.plots.masks import density_and_rescaler, mask_density
+from mergekit_nb.plots.similarity import cosine_matrix, sign_conflict
+from mergekit_nb.plots.theme import CONFIG, png, show
+
+__all__ = [
+    "CONFIG",
+    "accuracy_by_task",
+    "bytes_against_accuracy",
+    "cosine_matrix",
+    "density_and_rescaler",
+    "magnitude_alignment",
+    "mask_density",
+    "means",
+    "png",
+    "show",
+    "sign_conflict",
+]
