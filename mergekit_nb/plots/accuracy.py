@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.plots import theme
 
 _REFERENCES = {"base": (theme.TEXT, "triangle-down"), "individual": (theme.TEXT, "triangle-up")}
-_Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 def accuracy_by_task(table: pd.DataFrame, *, lowest: float = 0.0) -> go.Figure:
@@ -22,7 +21,7 @@ def accuracy_by_task(table: pd.DataFrame, *, lowest: float = 0.0) -> go.Figure:
     if "method" not in table:
         table = table.assign(method="accuracy")
     table = pd.concat([table, means(table).assign(task="mean")])
-    fig = theme.figure("Test accuracy by task, 95 % intervals", height=440, scattermode="group", scattergap=0.35)
+    fig = theme.figure("Accuracy by task, 95 % intervals", height=440, scattermode="group", scattergap=0.35)
     looks = _looks(table["method"].unique())
     for method, part in table.groupby("method", sort=False):
         fig.add_scatter(x=part["task"], y=part["accuracy"], name=str(method), **looks[method], error_y=_bars(part))
@@ -52,14 +51,12 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracy over tasks by method, every task with the same weight.
 
     Returns:
-        Columns method, accuracy, low, high. The 95 % interval counts the sampling of test images only: the variance of
-        a mean of independent proportions, normal approximation; not the spread between training seeds.
+        Columns method, accuracy, low, high: 95 % for the sampling of test images, see `evaluation.interval`.
     """
     rows = []
     for method, part in table.groupby("method", sort=False):
-        p, n = part["accuracy"].to_numpy(), part["n"].to_numpy()
-        half = _Z * np.sqrt(np.sum(p * (1 - p) / n)) / len(p)
-        rows.append((method, p.mean(), p.mean() - half, p.mean() + half))
+        low, high = mean_interval(part["accuracy"], part["low"], part["high"])
+        rows.append((method, part["accuracy"].mean(), low, high))
     return pd.DataFrame(rows, columns=["method", "accuracy", "low", "high"])
 
 

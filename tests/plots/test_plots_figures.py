@@ -127,7 +127,7 @@ def test_accuracies_have_their_intervals_and_the_mean_comes_last():
     emr = fig.data[-1]
     assert list(emr.x) == [*tables.TASKS, "mean"]
     assert_allclose(emr.y, [0.8] * 4)
-    half = 1.959964 * np.sqrt(0.8 * 0.2 / 300)
+    half = np.sqrt(3 * 0.1**2) / 3  # three independent tasks: their distances add in squares
     assert_allclose(emr.error_y.array, [0.1, 0.1, 0.1, half])
     assert_allclose(emr.error_y.arrayminus, [0.1, 0.1, 0.1, half])
     assert fig.layout.yaxis.range == (0, 1)
