@@ -14,7 +14,7 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.load_profile("default")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def device() -> str:
     """The device under test: the environment variable MERGEKIT_NB_DEVICE, else the CPU."""
     return os.environ.get("MERGEKIT_NB_DEVICE") or "cpu"

@@ -37,7 +37,7 @@ def signs(
         share = torch.where(taus == 0, torch.zeros_like(share), share)  # a task that is all zeros has no norm
         if how == "normmass":
             return torch.sign(ordered_sum(torch.sign(taus) * share))
-        return torch.sign(taus.gather(0, share.argmax(0, keepdim=True)).squeeze(0))
+        return torch.sign(_largest(torch.sign(taus) * share))
     return torch.sign(ordered_sum(taus))
 
 
@@ -70,7 +70,9 @@ def _toward(sign: Tensor | None, merged: Tensor) -> Tensor:
 
 
 def _largest(taus: Tensor) -> Tensor:
-    return taus.gather(0, taus.abs().argmax(0, keepdim=True)).squeeze(0)
+    """The entry of the largest magnitude; of two of opposite sign the positive, so that the order of tasks cannot matter."""
+    high, low = taus.amax(0), taus.amin(0)
+    return torch.where(high >= -low, high, low)
 
 
 def _disjoint(kept: Tensor, agree: Tensor, sign: Tensor | None, how: Merge, share: Tensor) -> Tensor:

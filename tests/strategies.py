@@ -1,0 +1,55 @@
+"""What hypothesis may draw: methods with hyper-parameters from their own knobs, and small models."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+
+from mergekit_nb.methods import METHODS
+from mergekit_nb.methods.base import Method, _choices, _hints
+
+SHAPES = [(), (1,), (5,), (3, 4), (2, 3, 2)]
+GRID = 64  # entries are multiples of 1/64: sums of a few are exact, so a tie is a tie in any order
+
+
+@st.composite
+def methods(draw, cls: type[Method] | None = None) -> Method:
+    """A registered method, every knob somewhere in its range and every choice taken."""
+    cls = cls or draw(st.sampled_from(list(METHODS.values())))
+    options = {}
+    for name, hint in _hints(cls).items():
+        knob = cls.knobs().get(name)
+        if knob:
+            options[name] = draw(st.integers(0, 20).map(lambda i, k=knob: k.low + (k.high - k.low) * i / 20))
+        elif _choices(hint):
+            options[name] = draw(st.sampled_from(_choices(hint)))
+    return cls(**options)
+
+
+def numbers(limit: int = 2) -> st.SearchStrategy[float]:
+    """Multiples of 1/64 in [-limit, limit], zero often among them."""
+    return st.one_of(st.just(0.0), st.integers(-limit * GRID, limit * GRID).map(lambda i: i / GRID))
+
+
+@st.composite
+def tensors(draw, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """One tensor of grid numbers."""
+    size = int(torch.tensor(shape).prod()) if shape else 1
+    values = draw(st.lists(numbers(), min_size=size, max_size=size))
+    return torch.tensor(values, dtype=dtype).reshape(shape)
+
+
+@st.composite
+def models(draw, dtype: torch.dtype = torch.float32, least: int = 1) -> tuple[dict, dict]:
+    """A base and `least` to four experts: one to three tensors, an integer buffer, sometimes an expert equal to the base."""
+    shapes = draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3))
+    base = {f"blocks.{i}.w": draw(tensors(shape, dtype)) for i, shape in enumerate(shapes)}
+    base["steps"] = torch.tensor(3)
+    experts = {}
+    for t in range(draw(st.integers(least, 4))):
+        same = draw(st.integers(0, 5)) == 0
+        tuned = {
+            n: w.clone() if same else w + draw(tensors(tuple(w.shape), dtype)) for n, w in base.items() if n != "steps"
+        }
+        experts[f"task{t}"] = {**tuned, "steps": torch.tensor(t)}
+    return base, experts
