@@ -1,0 +1,7 @@
+"""Panels for notebooks: EMR-Merging walked through, similarity of task vectors, accuracy as you watch."""
+
+from mergekit_nb.widgets.accuracy import Accuracy
+from mergekit_nb.widgets.similarity import Similarity
+from mergekit_nb.widgets.walk.panel import EmrWalk
+
+__all__ = ["Accuracy", "EmrWalk", "Similarity"]

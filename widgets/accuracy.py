@@ -1,0 +1,235 @@
+"""Accuracy: how often each step of the merge is right on each task, measured while you watch."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from mergekit_nb.evaluation.accuracy import counts
+from mergekit_nb.evaluation.interval import mean_interval, wilson
+from mergekit_nb.widgets.job import Job, headless
+from mergekit_nb.widgets.lean import LeanFigure
+from mergekit_nb.widgets.panel import Panel, bar, html
+from mergekit_nb.widgets.twin import accuracy_picture
+from mergekit_nb.widgets.variants import COLOUR, LABELS, PATTERN, subject
+from mergekit_nb.widgets.walk.state import WalkState
+from mergekit_nb.widgets.walk.study import study
+
+OF_STEP = ("individual", "elect", "mask", "rescale")  # whose bars a step outlines
+BATCH = 64  # images between two looks at the cancel flag: a fraction of a second on a laptop
+Key = tuple[str, int | None]  # variant, and the layer where it matters
+
+
+class Accuracy(Panel):
+    """Accuracy per task with 95 % intervals for the steps of EMR, on test images, off the main thread.
+
+    Args:
+        base, experts, tasks: as in `EmrWalk`; without them, the embedded zoo.
+        state: another panel's state: the two move together, and nothing is merged again.
+        limit: at most so many images of each task; None is all.
+    """
+
+    def __init__(
+        self,
+        base: Any = None,
+        experts: Any = None,
+        tasks: Any = None,
+        *,
+        state: WalkState | None = None,
+        limit: int | None = 100,
+    ):
+        state = state or WalkState(study(base, experts, tasks))
+        if not state.study.tests:
+            raise ValueError("Accuracy needs tasks= to test on, such as zoo.tasks; these models came without")
+        super().__init__(state)
+        self.study, self.limit = state.study, limit
+        self.measured: dict[tuple[Key, int | None], dict[str, tuple[int, int]]] = {}
+        self.partial: tuple[Key | None, int | None, dict[str, tuple[int, int]]] = (None, None, {})
+        self.job = Job(self._measure, self.guarded(self._show_partial), self.guarded(self._finish), interval=0.2)
+        self.figure = self._figure()
+        self.figures.append(self.figure)
+        self.children = [
+            html("Accuracy on test images", "mk-title"),
+            *self._controls(),
+            self.problem,
+            self.figure,
+            self.page,
+        ]
+        state.observe(self.guarded(self._layer_moved), "layer")
+        state.observe(self.guarded(self._draw), "step")
+        self._draw()
+        if headless():
+            self.measure()
+
+    def measure(self) -> None:
+        """Measure what is chosen and not yet known. Returns at once; `job.wait()` waits for it."""
+        self.job.submit((self._missing(), self.limit))
+
+    def table(self) -> pd.DataFrame:
+        """What is known so far: columns variant, task, accuracy, n, low, high; in the order shown."""
+        rows = [
+            (LABELS[key[0]], task, right, n) for key in self._keys() for task, (right, n) in self._known(key).items()
+        ]
+        table = pd.DataFrame(rows, columns=["variant", "task", "correct", "n"])
+        low, high = wilson(table["correct"], table["n"]) if rows else ([], [])
+        return table.assign(accuracy=table["correct"] / table["n"], low=low, high=high).drop(columns="correct")
+
+    def png(self) -> bytes:
+        return accuracy_picture(self.table(), self.study.tasks, self._title())
+
+    def _controls(self) -> list[ipywidgets.Widget]:
+        off = ("base",)
+        self.boxes = {
+            v: ipywidgets.Checkbox(v not in off, description=label, indent=False) for v, label in LABELS.items()
+        }
+        for box in self.boxes.values():
+            box.layout.width = "auto"
+            box.observe(self.guarded(self._draw), "value")
+        self.images = ipywidgets.Dropdown(
+            options=[(str(n or "all"), n) for n in [*sorted({50, 100, 250, self.limit or 50}), None]],
+            value=self.limit, description="images a task",
+            style={"description_width": "initial"}, layout={"width": "170px"},
+        )  # fmt: skip
+        self.images.observe(self.guarded(self._other_limit), "value")
+        self.run = ipywidgets.Button(description="Measure", button_style="primary")
+        self.run.on_click(self.guarded(self._pressed))
+        self.follow = ipywidgets.Checkbox(
+            True, description="again when the layer moves", indent=False, layout={"width": "auto"}
+        )
+        self.progress = ipywidgets.IntProgress(layout={"width": "180px", "visibility": "hidden"})
+        self.said = html("Not measured yet.", "mk-say", "mk-accuracy-say")
+        self.run.add_class("mk-run")
+        return [bar(*self.boxes.values()), bar(self.run, self.images, self.follow, self.progress, self.said)]
+
+    # --- what to measure -------------------------------------------------------------------------------------------
+
+    def _keys(self) -> list[Key]:
+        chosen = [variant for variant, box in self.boxes.items() if box.value]
+        return [(variant, self.state.layer if variant == "partial" else None) for variant in chosen]
+
+    def _known(self, key: Key) -> dict[str, tuple[int, int]]:
+        """Task -> images right, images seen; of the variant under way, what has been counted so far."""
+        if self.partial[:2] == (key, self.limit):
+            return self.partial[2]
+        return self.measured.get((key, self.limit), {})
+
+    def _missing(self) -> list[Key]:
+        tasks = len(self.study.tasks)
+        return [key for key in self._keys() if len(self.measured.get((key, self.limit), {})) < tasks]
+
+    def _measure(
+        self, request: tuple[list[Key], int | None], cancel: threading.Event
+    ) -> Iterator[tuple[int, int, str]]:
+        """Count batch by batch; yields images done, images in all, what is being tested."""
+        keys, limit = request
+        sizes = [len(task.split("test")[1]) for task in self.study.tests.values()]
+        whole = sum(min(size, limit or size) for size in sizes)
+        for place, (variant, layer) in enumerate(keys):
+            found: dict[str, tuple[int, int]] = {}
+            model = subject(self.study, variant, 0 if layer is None else layer)
+            for task, right, n in counts(model, self.study.tests, limit=limit, batch_size=BATCH, cancel=cancel):
+                found[task] = (right, n)
+                self.partial = ((variant, layer), limit, dict(found))
+                yield place * whole + sum(n for _, n in found.values()), len(keys) * whole, f"{LABELS[variant]}: {task}"
+            self.measured[(variant, layer), limit] = found
+
+    # --- what the page shows ---------------------------------------------------------------------------------------
+
+    def _pressed(self, _: Any) -> None:
+        self.calm()
+        if self.job.running:
+            self.job.cancel()
+            self.said.value = "Cancelling …"
+        else:
+            self.measure()
+
+    def _layer_moved(self, _: dict) -> None:
+        self._draw()
+        started = bool(self.measured) or self.job.running
+        if self.follow.value and started and self._missing():
+            self.measure()
+
+    def _other_limit(self, change: dict) -> None:
+        self.limit = change["new"]
+        self._draw()
+
+    def _show_partial(self, partial: tuple[int, int, str]) -> None:
+        done, whole, text = partial
+        self.progress.max, self.progress.value = whole, done
+        self.progress.layout.visibility = "visible"
+        self.run.description, self.run.button_style = "Cancel", "warning"
+        self.said.value = f"{text} ({done} of {whole} images)"
+        self._draw()
+
+    def _finish(self, outcome: str | Exception) -> None:
+        self.partial = (None, None, {})
+        self.run.description, self.run.button_style = "Measure", "primary"
+        self.progress.layout.visibility = "hidden"
+        self.said.value = {"done": self._summary(), "cancelled": "Cancelled."}.get(str(outcome), "")
+        self._draw()
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    def _summary(self) -> str:
+        """The means, in words."""
+        known = {key[0]: self._known(key) for key in self._keys()}
+        means = [
+            f"{LABELS[v]} {_mean(found)[0]:.1%}" for v, found in known.items() if len(found) == len(self.study.tasks)
+        ]
+        images = "all images" if self.limit is None else f"at most {self.limit} images"
+        return f"Mean over {len(self.study.tasks)} tasks, {images} of each: {', '.join(means)}."
+
+    def _title(self) -> str:
+        return f"Accuracy per task, 95 % intervals; merged up to {self.state.layer_name}, later layers from the task's own expert"
+
+    def _figure(self) -> LeanFigure:
+        figure = go.Figure()
+        for variant, label in LABELS.items():
+            marker = {"color": COLOUR[variant], "pattern": {"shape": PATTERN[variant], "size": 5}}
+            error = {"type": "data", "symmetric": False, "thickness": 1, "width": 2}
+            hover = "%{x}: %{y:.1%}"
+            figure.add_bar(x=[*self.study.tasks, "mean"], name=label, marker=marker, error_y=error, hovertemplate=hover)
+        figure.update_layout(
+            template="mk", height=330, margin={"t": 56, "b": 50, "l": 50, "r": 8}, font={"size": 11}, bargap=0.18,
+            title={"font": {"size": 13}, "y": 0.98, "yanchor": "top"}, uirevision="accuracy", autosize=True,
+            legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        )  # fmt: skip
+        figure.update_xaxes(type="category", showgrid=False, fixedrange=True)
+        figure.update_yaxes(range=[0, 1], tickformat=".0%", fixedrange=True)
+        lean = LeanFigure(figure)
+        lean.add_class("mk-accuracy")
+        return lean
+
+    def _draw(self, _: dict | None = None) -> None:
+        keys = dict(self._keys())
+        with self.figure.batch_update():
+            self.figure.layout.title.text = self._title()
+            for variant, trace in zip(LABELS, self.figure.data, strict=True):
+                trace.visible = variant in keys
+                found = self._known((variant, keys[variant])) if variant in keys else {}
+                share, low, high = _shares(found, self.study.tasks)
+                trace.y, trace.error_y.array, trace.error_y.arrayminus = share, high - share, share - low
+                trace.text = [""] * len(self.study.tasks) + ["" if np.isnan(share[-1]) else f"{share[-1]:.0%}"]
+                trace.marker.line = {"width": 2 if variant == OF_STEP[self.state.step] else 0, "color": "#767676"}
+
+
+def _mean(found: dict[str, tuple[int, int]]) -> tuple[float, float, float]:
+    """The plain mean over tasks and its interval."""
+    right, n = np.array(list(found.values()), float).T
+    return (right / n).mean(), *mean_interval(right / n, *wilson(right, n))
+
+
+def _shares(found: dict[str, tuple[int, int]], tasks: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share right, low and high of every task and of their mean at the end; NaN where it is not known yet."""
+    shares = np.full((3, len(tasks) + 1), np.nan)
+    for place, task in enumerate(tasks):
+        if task in found:
+            right, n = found[task]
+            shares[:, place] = right / n, *wilson(right, n)
+    if len(found) == len(tasks):
+        shares[:, -1] = _mean(found)
+    return shares[0], shares[1], shares[2]

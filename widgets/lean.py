@@ -1,0 +1,45 @@
+"""A FigureWidget that does not bring plotly.js along each time: 5 MB travel once per notebook instead of once per figure."""
+
+from pathlib import Path
+
+import anywidget
+import plotly
+import plotly.graph_objects as go
+import traitlets
+
+from mergekit_nb.plots.theme import CONFIG
+
+BUNDLE = Path(plotly.__file__).parent / "package_data" / "widgetbundle.js"
+LOADER = Path(__file__).parent / "static" / "lean.js"
+
+
+class Hub(anywidget.AnyWidget):
+    """Holds plotly's own widget code; never shown."""
+
+    _esm = "export default {}"
+    source = traitlets.Unicode().tag(sync=True)
+
+
+_hub: list[Hub] = []
+
+
+def hub() -> Hub:
+    """The one hub of this kernel; a new one where its connection was closed."""
+    if not _hub or _hub[0].comm is None:
+        _hub[:] = [Hub(source=BUNDLE.read_text(encoding="utf-8"))]
+    return _hub[0]
+
+
+class LeanFigure(go.FigureWidget):
+    """plotly's FigureWidget with its code fetched from the hub; no logo, no upload button."""
+
+    _esm = LOADER.read_text(encoding="utf-8")
+    _hub_ref = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, figure: go.Figure):
+        super().__init__(figure)
+        self._config = {**self._config, **CONFIG, "displayModeBar": False}
+
+    @traitlets.default("_hub_ref")  # a default: set later, it would miss the message that opens the widget
+    def _default_hub_ref(self) -> str:
+        return hub().model_id

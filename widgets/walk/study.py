@@ -1,0 +1,106 @@
+"""The models under the walk, and what was measured on them once: everything the panels look up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import mergekit_nb as mk
+from mergekit_nb.evaluation.tasks import Task, by_name
+from mergekit_nb.progress import Progress
+from mergekit_nb.weights.merged import Merged
+from mergekit_nb.weights.site import layers as by_layer
+from mergekit_nb.weights.task_vectors import TaskVectors
+from mergekit_nb.widgets.walk.columns import Columns, chosen, columns
+from mergekit_nb.widgets.walk.measure import Overview, overview
+
+
+@dataclass(frozen=True)
+class Study:
+    """A base, its experts and their EMR merge.
+
+    Attributes:
+        vectors: the task vectors, read tensor by tensor.
+        merged: what `mk.merge("emr", ...)` returned; masks and rescalers shown are these.
+        tests: images and heads by task, or {} where there are none.
+    """
+
+    vectors: TaskVectors
+    merged: Merged
+    tests: Mapping[str, Task]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.vectors.tasks
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Entries of every tensor that was merged and holds any."""
+        sizes = {name: prod(self.vectors.site(name).shape) for name in self.vectors.names}
+        return {name: size for name, size in sizes.items() if size}
+
+    @cached_property
+    def layers(self) -> dict[str, list[str]]:
+        """Layer name -> names of its tensors, in the order of the network."""
+        return by_layer(self.sizes)
+
+    @cached_property
+    def scalers(self) -> np.ndarray:
+        """The model-wide rescaler of every task: task, float64."""
+        return np.array([float(self.merged.patches[task].scale) for task in self.tasks])
+
+    @cached_property
+    def overview(self) -> Overview:
+        """Measures of every layer."""
+        return overview(self.vectors, self.merged, self.layers)
+
+    def columns(self, tensor: str, pick: str, k: int, seed: int = 0, indices: tuple[int, ...] = ()) -> Columns:
+        """Some single weights of one tensor and what the three steps make of them."""
+        taus = self.vectors.at(tensor).flatten(1)
+        masks = torch.stack([self.merged.patches[task].mask[tensor].cpu().flatten() for task in self.tasks])
+        shared = self.merged.vector[tensor].cpu().float().flatten()
+        where = chosen(taus, pick, k, tensor, seed, indices)
+        tie = self.merged.provenance["options"]["tie"]
+        return columns(taus, shared, masks, self.scalers, where, self.vectors.site(tensor).shape, tie)
+
+
+def study(
+    base: Mapping[str, Tensor] | None = None,
+    experts: Mapping[str, Mapping[str, Tensor]] | None = None,
+    tasks: Mapping[str, Task] | None = None,
+    *,
+    progress: Progress = False,
+    **options: object,
+) -> Study:
+    """Merge by EMR and measure every layer; without arguments, the embedded zoo.
+
+    Args:
+        base: what the experts were fine-tuned from.
+        experts: fine-tuned models by task, at least two.
+        tasks: what the experts can be tested on; None leaves accuracy out.
+        progress: as in `mk.merge`.
+        options: further arguments of `mk.merge("emr", ...)`, such as `rescale="global"`.
+    """
+    if base is None and experts is None:
+        zoo = mk.zoo.load()
+        base, experts, tasks = zoo.base, zoo.experts, zoo.tasks if tasks is None else tasks
+    elif base is None or experts is None:
+        raise ValueError("pass both base and experts ({task: model}), or neither for the embedded zoo")
+    merged = mk.merge("emr", base, experts, progress=progress, **options)
+    opened = {task: mk.open(expert) for task, expert in experts.items()}
+    vectors = TaskVectors(mk.open(base), opened, tuple(merged.vector))
+    return Study(vectors, merged, _tests(tasks, vectors.tasks))
+
+
+def _tests(tasks: Mapping[str, Task] | None, experts: tuple[str, ...]) -> dict[str, Task]:
+    if tasks is None:
+        return {}
+    named = by_name(tasks)
+    lacking = [name for name in experts if name not in named]
+    if lacking:
+        raise ValueError(f"tasks has nothing to test {', '.join(lacking)} on; it has {', '.join(named)}")
+    return {name: named[name] for name in experts}
