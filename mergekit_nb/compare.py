@@ -86,6 +86,16 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return wide.assign(mean=wide.mean(axis=1)).join(means).join(by_method[["options", "seconds", "bytes"]].first())
 
 
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """`table` as text for a page or a terminal: accuracies in percent, the mean with its interval, megabytes."""
+    wide = table(frame)
+    tasks = wide[frame["task"].unique()].map(lambda share: f"{share:.1%}")
+    mean = [f"{mean:.1%} [{low:.1%}, {high:.1%}]" for mean, low, high in wide[["mean", "low", "high"]].to_numpy()]
+    cost = {"MB": [f"{count / 1e6:.2f}" for count in wide["bytes"]], "s": [f"{s:.2f}" for s in wide["seconds"]]}
+    first = pd.DataFrame({"method": wide.index, "mean [95 %]": mean}, index=wide.index)
+    return first.join(tasks).assign(**cost, options=wide["options"])
+
+
 class _Entry(NamedTuple):
     """One line of the leaderboard before it is run."""
 

@@ -3,13 +3,14 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_world import world
 
 import mergekit_nb as mk
 from mergekit_nb.compare import COLUMNS, SCALES, compare, table
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.progress import Cancelled
+
+from .tiny_world import world
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ import threading
 import pandas as pd
 import pytest
 import torch
-from tiny_world import CLASSES, answers, encoder, task, weights, world
 
 from mergekit_nb.evaluation.accuracy import counts, evaluate
 from mergekit_nb.evaluation.interval import wilson
 from mergekit_nb.progress import Cancelled
+
+from .tiny_world import CLASSES, answers, encoder, task, weights, world
 
 
 @pytest.fixture
