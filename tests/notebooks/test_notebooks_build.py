@@ -1,0 +1,64 @@
+"""The notebooks: what is stored is what the sources say, small, without widget state, and runs from top to bottom."""
+
+import json
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from mergekit_nb.notebooks import build
+
+NOTEBOOKS = [pytest.param(path, id=path.stem) for path in build.sources()]
+SECONDS = 90  # on two cores, the kernel's start included
+
+
+def stored(source: Path) -> nbformat.NotebookNode:
+    return nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in build.sources()][:2] == ["00_start_here", "01_elect_mask_rescale"]
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS)
+def test_the_stored_cells_are_the_sources(source):
+    expected = [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells]
+    assert [(cell.cell_type, cell.source) for cell in stored(source).cells] == expected, "run `make notebooks`"
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS)
+def test_the_stored_notebook_is_small_and_valid_and_holds_no_widget_state(source):
+    path = source.with_suffix(".ipynb")
+    assert path.stat().st_size <= build.LARGEST
+    nbformat.validate(stored(source))
+    assert set(stored(source).metadata) == {"kernelspec", "language_info"}
+    assert "vnd.jupyter.widget" not in path.read_text()
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS)
+def test_every_stored_figure_has_a_picture_and_no_upload_button(source):
+    data = [output.data for cell in stored(source).cells for output in cell.get("outputs", []) if "data" in output]
+    figures = [bundle for bundle in data if "application/vnd.plotly.v1+json" in bundle]
+    assert figures
+    for bundle in figures:
+        assert bundle["image/png"].startswith("iVBOR")
+        assert bundle["application/vnd.plotly.v1+json"]["config"]["showSendToCloud"] is False
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS)
+def test_stored_outputs_show_neither_errors_nor_this_machine(source):
+    outputs = [output for cell in stored(source).cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    said = json.dumps([output.get("text") or output.get("data", {}).get("text/plain") for output in outputs])
+    assert str(Path.home()) not in said
+    assert "site-packages" not in said
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("source", NOTEBOOKS)
+def test_a_notebook_runs_from_top_to_bottom_in_reasonable_time(source):
+    start = time.perf_counter()
+    notebook = build.execute(jupytext.read(source))
+    assert time.perf_counter() - start < SECONDS
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
