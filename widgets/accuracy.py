@@ -100,10 +100,10 @@ class Accuracy(Panel):
         self.follow = ipywidgets.Checkbox(
             True, description="again when the layer moves", indent=False, layout={"width": "auto"}
         )
-        self.progress = ipywidgets.IntProgress(layout={"width": "180px", "visibility": "hidden"})
+        self.progress = ipywidgets.IntProgress(layout={"width": "180px", "display": "none"})
         self.said = html("Not measured yet.", "mk-say", "mk-accuracy-say")
         self.run.add_class("mk-run")
-        return [bar(*self.boxes.values()), bar(self.run, self.images, self.follow, self.progress, self.said)]
+        return [bar(*self.boxes.values()), bar(self.run, self.images, self.follow), bar(self.progress, self.said)]
 
     # --- what to measure -------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Accuracy(Panel):
     def _show_partial(self, partial: tuple[int, int, str]) -> None:
         done, whole, text = partial
         self.progress.max, self.progress.value = whole, done
-        self.progress.layout.visibility = "visible"
+        self.progress.layout.display = ""
         self.run.description, self.run.button_style = "Cancel", "warning"
         self.said.value = f"{text} ({done} of {whole} images)"
         self._draw()
@@ -168,7 +168,7 @@ class Accuracy(Panel):
     def _finish(self, outcome: str | Exception) -> None:
         self.partial = (None, None, {})
         self.run.description, self.run.button_style = "Measure", "primary"
-        self.progress.layout.visibility = "hidden"
+        self.progress.layout.display = "none"
         self.said.value = {"done": self._summary(), "cancelled": "Cancelled."}.get(str(outcome), "")
         self._draw()
         if isinstance(outcome, Exception):
@@ -189,7 +189,10 @@ class Accuracy(Panel):
     def _figure(self) -> LeanFigure:
         figure = go.Figure()
         for variant, label in LABELS.items():
-            marker = {"color": COLOUR[variant], "pattern": {"shape": PATTERN[variant], "size": 5}}
+            marker = {
+                "color": COLOUR[variant],
+                "pattern": {"shape": PATTERN[variant], "size": 5, "fillmode": "overlay"},
+            }
             error = {"type": "data", "symmetric": False, "thickness": 1, "width": 2}
             hover = "%{x}: %{y:.1%}"
             figure.add_bar(x=[*self.study.tasks, "mean"], name=label, marker=marker, error_y=error, hovertemplate=hover)
@@ -198,7 +201,14 @@ class Accuracy(Panel):
             title={"font": {"size": 13}, "y": 0.98, "yanchor": "top"}, uirevision="accuracy", autosize=True,
             legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         )  # fmt: skip
-        figure.update_xaxes(type="category", showgrid=False, fixedrange=True)
+        figure.update_xaxes(type="category", showgrid=False, fixedrange=True, ticks="")
+        figure.add_vrect(
+            x0=len(self.study.tasks) - 0.5,
+            x1=len(self.study.tasks) + 0.5,
+            fillcolor="#767676",
+            opacity=0.12,
+            line_width=0,
+        )
         figure.update_yaxes(range=[0, 1], tickformat=".0%", fixedrange=True)
         lean = LeanFigure(figure)
         lean.add_class("mk-accuracy")
@@ -213,7 +223,6 @@ class Accuracy(Panel):
                 found = self._known((variant, keys[variant])) if variant in keys else {}
                 share, low, high = _shares(found, self.study.tasks)
                 trace.y, trace.error_y.array, trace.error_y.arrayminus = share, high - share, share - low
-                trace.text = [""] * len(self.study.tasks) + ["" if np.isnan(share[-1]) else f"{share[-1]:.0%}"]
                 trace.marker.line = {"width": 2 if variant == OF_STEP[self.state.step] else 0, "color": "#767676"}
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import anywidget
+import numpy as np
 import plotly
 import plotly.graph_objects as go
 import traitlets
@@ -28,6 +29,11 @@ def hub() -> Hub:
     if not _hub or _hub[0].comm is None:
         _hub[:] = [Hub(source=BUNDLE.read_text(encoding="utf-8"))]
     return _hub[0]
+
+
+def cells(matrix: np.ndarray) -> list[list[float | None]]:
+    """A matrix for a heat map, None where it is NaN: NaN is no JSON, and matrices travel as JSON."""
+    return [[value if np.isfinite(value) else None for value in row] for row in matrix.tolist()]
 
 
 class LeanFigure(go.FigureWidget):

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from mergekit_nb.widgets.page import Page
 from mergekit_nb.widgets.walk.state import StateError, WalkState
 
+SHORT = {"description_width": "initial"}  # a label as wide as its word
 INK = {False: "#424242", True: "#d6d6d6"}  # text of figures on a light and on a dark page
 
 

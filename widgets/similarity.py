@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from mergekit_nb.plots.theme import SIGNED
-from mergekit_nb.widgets.lean import LeanFigure
-from mergekit_nb.widgets.panel import Panel, bar, html
+from mergekit_nb.widgets.lean import LeanFigure, cells
+from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 from mergekit_nb.widgets.twin import similarity_picture
 from mergekit_nb.widgets.walk.state import WalkState
 from mergekit_nb.widgets.walk.study import study
@@ -32,7 +32,10 @@ class Similarity(Panel):
         self.said = html("", "mk-say")
         scope = ipywidgets.ToggleButtons(options=[("one layer", "layer"), ("whole model", "model")])
         layer = ipywidgets.SelectionSlider(
-            options=[(name, i) for i, name in enumerate(state.layers)], description="layer"
+            options=[(name, i) for i, name in enumerate(state.layers)],
+            description="layer",
+            style=SHORT,
+            layout={"width": "360px"},
         )
         self.bind(scope, "scope")
         self.bind(layer, "layer")
@@ -85,7 +88,7 @@ class Similarity(Panel):
         cosines = self.matrix()
         pairs = cosines[np.triu_indices(len(cosines), 1)]
         with self.figure.batch_update():
-            self.figure.data[0].z = _without_diagonal(cosines)
+            self.figure.data[0].z = cells(_without_diagonal(cosines))
             self.figure.layout.title = {"text": self._title(), "font": {"size": 14}}
         self.said.value = f"Between two tasks the cosine is {np.nanmean(pairs):.3f} on average, {np.nanmin(pairs):.3f} to {np.nanmax(pairs):.3f}."
 

@@ -29,7 +29,9 @@ class Sheet:
 
     def box(self, box: Box, fill: object = None, line: str | None = None, width: float = 1) -> None:
         x, y, w, h = (side * SCALE for side in box)
-        self.draw.rectangle((x, y, x + w - 1, y + h - 1), fill=fill, outline=line, width=round(width * SCALE))
+        self.draw.rectangle(
+            (x, y, x + max(0, w - 1), y + max(0, h - 1)), fill=fill, outline=line, width=round(width * SCALE)
+        )
 
     def line(self, x0: float, y0: float, x1: float, y1: float, ink: str = INK, width: float = 1) -> None:
         self.draw.line([v * SCALE for v in (x0, y0, x1, y1)], fill=ink, width=round(width * SCALE))

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from mergekit_nb.plots.theme import COLOURS
 from mergekit_nb.widgets.walk.study import Study
 
 LABELS = {
@@ -17,7 +16,8 @@ LABELS = {
     "individual": "individual experts",
 }
 
-COLOUR = dict(zip(LABELS, ("#999999", COLOURS[1], COLOURS[4], COLOURS[0], COLOURS[3], COLOURS[2]), strict=True))
+# Okabe and Ito's colours: told apart by colour-blind readers, on a light and on a dark page; patterns tell them apart in print
+COLOUR = dict(zip(LABELS, ("#999999", "#e69f00", "#56b4e9", "#0072b2", "#cc79a7", "#009e73"), strict=True))
 PATTERN = dict(zip(LABELS, ("", "/", "\\", "", "x", ""), strict=True))
 
 

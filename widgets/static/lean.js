@@ -1,4 +1,5 @@
 // Loads plotly's widget code from the hub model once per page, then hands everything to it.
+// A figure is drawn before it stands in the page, at plotly's own width: it is told once it has, or changes, its place.
 const KEY = Symbol.for("mergekit_nb.plotly");
 
 async function load(model) {
@@ -19,6 +20,16 @@ export default () => {
       inner = (await globalThis[KEY]).default();
       return inner.initialize(context);
     },
-    render: (context) => inner.render(context),
+    async render(context) {
+      const cleanUp = await inner.render(context);
+      let width = 0;
+      const place = new ResizeObserver(([entry]) => {
+        if (Math.abs(entry.contentRect.width - width) < 2) return;
+        width = entry.contentRect.width;
+        window.dispatchEvent(new Event("resize")); // what plotly's responsive figures listen to
+      });
+      place.observe(context.el);
+      return () => { place.disconnect(); cleanUp?.(); };
+    },
   };
 };

@@ -1,17 +1,20 @@
 """The three linked figures in one plotly widget: conflict and cosine by layer and task, magnitudes in the layer on show."""
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mergekit_nb.plots.theme import COLOURS, GRID, SHARE
-from mergekit_nb.widgets.lean import LeanFigure
+from mergekit_nb.plots.theme import GRID, SHARE
+from mergekit_nb.widgets.lean import LeanFigure, cells
+from mergekit_nb.widgets.variants import COLOUR
 from mergekit_nb.widgets.walk.measure import Overview
 
+OWN, MASKED, RESCALED = "#8c8c8c", "#d55e00", COLOUR["rescale"]
 TITLES = ("Sign conflict, share of entries", "Cosine of τ and rebuilt", "Mean |·| in this layer")
 BARS = (
-    ("own", "|τ|", "#8c8c8c", ""),
-    ("masked", "|M⊙τ<sub>uni</sub>|", COLOURS[5], "/"),
-    ("rescaled", "λ|M⊙τ<sub>uni</sub>|", COLOURS[0], ""),
+    ("own", "|τ|", OWN, ""),
+    ("masked", "|M⊙τ<sub>uni</sub>|", MASKED, "/"),
+    ("rescaled", "λ|M⊙τ<sub>uni</sub>|", RESCALED, ""),
 )
 READABLE = 130  # cells with a number in them
 
@@ -22,7 +25,7 @@ def three(overview: Overview, layer: int) -> LeanFigure:
     figure.add_trace(_heat(overview, overview.conflict, (0, 0.5), ".0%"), row=1, col=1)
     figure.add_trace(_heat(overview, overview.cosine, (0, 1), ".2f"), row=1, col=2)
     for kind, label, colour, pattern in BARS:
-        marker = {"color": colour, "pattern": {"shape": pattern, "size": 5}}
+        marker = {"color": colour, "pattern": {"shape": pattern, "size": 5, "fillmode": "overlay"}}
         values = getattr(overview, kind)[layer]
         hover = "%{x}: %{y:.2e}"
         figure.add_trace(
@@ -42,10 +45,10 @@ def show_layer(figure: LeanFigure, overview: Overview, layer: int) -> None:
             shape.y0, shape.y1 = layer - 0.5, layer + 0.5
 
 
-def _heat(overview: Overview, values: object, ends: tuple[float, float], form: str) -> go.Heatmap:
+def _heat(overview: Overview, values: np.ndarray, ends: tuple[float, float], form: str) -> go.Heatmap:
     small = len(overview.layers) * len(overview.tasks) <= READABLE
     return go.Heatmap(
-        z=values,
+        z=cells(values),
         x=overview.tasks,
         y=overview.layers,
         zmin=ends[0],
@@ -63,7 +66,7 @@ def _heat(overview: Overview, values: object, ends: tuple[float, float], form: s
 def _row(layer: int) -> dict:
     return {
         "type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "y0": layer - 0.5, "y1": layer + 0.5,
-        "line": {"color": COLOURS[5], "width": 3}, "fillcolor": "rgba(0,0,0,0)",
+        "line": {"color": MASKED, "width": 3}, "fillcolor": "rgba(0,0,0,0)",
     }  # fmt: skip
 
 
@@ -74,8 +77,8 @@ def _dress(figure: go.Figure, layers: int) -> go.Figure:
         font={"size": 11}, legend=legend, autosize=True, uirevision="walk", bargap=0.2, hovermode="closest",
     )  # fmt: skip
     figure.update_annotations(font_size=13)
-    figure.update_xaxes(tickangle=-45, type="category", showgrid=False, fixedrange=True)
-    figure.update_yaxes(fixedrange=True)
+    figure.update_xaxes(ticks="", tickangle=-45, type="category", showgrid=False, fixedrange=True)
+    figure.update_yaxes(ticks="", fixedrange=True)
     for column in (1, 2):
         figure.update_yaxes(autorange="reversed", type="category", showgrid=False, row=1, col=column)
     return figure.update_yaxes(rangemode="tozero", exponentformat="power", gridcolor=GRID, row=1, col=3)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.progress import Progress
 from mergekit_nb.widgets.accuracy import Accuracy
-from mergekit_nb.widgets.panel import Panel, bar, html
+from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 from mergekit_nb.widgets.walk import words
 from mergekit_nb.widgets.walk.figure import show_layer, three
 from mergekit_nb.widgets.walk.grid import Grid, pack
@@ -63,13 +63,18 @@ class EmrWalk(Panel):
         state = self.state
         step = ipywidgets.ToggleButtons(options=[(f"{i} {name}", i) for i, name in enumerate(STEPS)])
         layer = ipywidgets.SelectionSlider(
-            options=[(name, i) for i, name in enumerate(state.layers)], description="layer"
+            options=[(name, i) for i, name in enumerate(state.layers)],
+            description="layer",
+            style=SHORT,
+            layout={"width": "360px"},
         )
-        tensor = ipywidgets.Dropdown(description="tensor", layout={"width": "380px"})
-        pick = ipywidgets.Dropdown(options=PICKS, description="weights", layout={"width": "240px"})
-        count = ipywidgets.IntSlider(min=4, max=64, description="how many", layout={"width": "260px"})
-        seed = ipywidgets.BoundedIntText(min=0, max=2**31 - 1, description="seed", layout={"width": "150px"})
-        typed = ipywidgets.Text(description="positions", placeholder="3, 17, 42", continuous_update=False)
+        tensor = ipywidgets.Dropdown(description="tensor", style=SHORT, layout={"width": "330px"})
+        pick = ipywidgets.Dropdown(options=PICKS, description="weights", style=SHORT, layout={"width": "220px"})
+        count = ipywidgets.IntSlider(min=4, max=64, description="how many", style=SHORT, layout={"width": "250px"})
+        seed = ipywidgets.BoundedIntText(
+            min=0, max=2**31 - 1, description="seed", style=SHORT, layout={"width": "130px"}
+        )
+        typed = ipywidgets.Text(description="positions", placeholder="3, 17, 42", continuous_update=False, style=SHORT)
         self.bind(step, "step")
         self.bind(layer, "layer")
         self.bind(tensor, "tensor", options=self._tensor_options)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from PIL import ImageColor
 
-from mergekit_nb.plots.theme import COLOURS, SHARE, SIGNED
+from mergekit_nb.plots.theme import SHARE, SIGNED
 from mergekit_nb.widgets.twin import FAINT, INK, Sheet, accuracy_bars, bars, heat, shades
+from mergekit_nb.widgets.walk.figure import MASKED, OWN, RESCALED
 from mergekit_nb.widgets.walk.columns import Columns
 from mergekit_nb.widgets.walk.state import STEPS, WalkState
 
@@ -102,8 +103,8 @@ def _maps(sheet: Sheet, top: float, height: float, state: WalkState) -> None:
         names = layers if left == LEFT else [""] * len(layers)
         heat(sheet, (left, top, 270, height), values, (names, tasks), shades(values, 0, end, SHARE), form)
         row = height / len(layers)
-        sheet.box((left - 1, top + state.layer * row - 1, 272, row + 1), line=COLOURS[5], width=2)
-    kinds = (("own", "expert", "#8c8c8c"), ("masked", "masked", COLOURS[5]), ("rescaled", "rescaled", COLOURS[0]))
+        sheet.box((left - 1, top + state.layer * row - 1, 272, row + 1), line=MASKED, width=2)
+    kinds = (("own", "expert", OWN), ("masked", "masked", MASKED), ("rescaled", "rescaled", RESCALED))
     blank = np.full((len(tasks), 2), np.nan)
     series = [
         (label, colour, np.column_stack([getattr(seen, kind)[state.layer], blank])) for kind, label, colour in kinds

@@ -82,7 +82,7 @@ function render({ model, el }) {
   el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab would take the arrow keys
   const frame = make("div", { class: "frame" }), live = make("p", { class: "live", "aria-live": "polite" });
   const legend = make("p", { class: "legend" });
-  el.append(frame, live, legend);
+  el.append(frame, legend, live);
   let data, table, shape = "", focus = [0, 0];
   const cell = (row, column) => table.querySelector(`td[data-row="${row}"][data-column="${column}"]`);
 
@@ -121,7 +121,7 @@ function render({ model, el }) {
       td.classList.toggle("win", task && step === 1 && data.winner[j] === row);
       td.setAttribute("aria-label", sentence(data, step, row, j));
     }
-    legend.textContent = data.legend[step];
+    legend.textContent = `${data.legend[step]} In the grid: arrow keys move, 0 to 3 choose the step.`;
     el.dataset.step = step;
     settle();
   };

@@ -1,0 +1,78 @@
+"""A real Chromium on a real JupyterLab. Every test ends with: nothing left this machine, no script crashed, a picture kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tests.browser.lab_server import Lab
+from tests.browser.notebook_page import NotebookPage
+
+ROOT = Path(__file__).parents[2]
+SHOTS = Path(__file__).parent / "shots"
+CHROMIUM = os.environ.get("MERGEKIT_NB_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+SIZE = {"width": 1280, "height": 1500}
+
+WALK = """from mergekit_nb.widgets import EmrWalk
+walk = EmrWalk()
+walk"""
+PANELS = """from mergekit_nb.widgets import Accuracy, Similarity
+similarity = Similarity(state=walk.state)
+similarity"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine: apt-get install chromium, or set MERGEKIT_NB_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab on copies of the project's notebooks and on two small ones of the tests."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        shutil.copy(notebook, folder)
+    write(folder / "walk.ipynb", WALK)
+    write(folder / "panels.ipynb", WALK, PANELS)
+    with Lab(folder, tmp_path_factory.mktemp("private")) as server:
+        yield server
+
+
+def write(path: Path, *cells: str) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def notebook(chromium: Any, lab: Lab, request: pytest.FixtureRequest) -> Iterator[NotebookPage]:
+    """An empty page; what must never happen is checked when the test ends."""
+    context = chromium.new_context(viewport=SIZE)
+    page = NotebookPage(context.new_page(), lab)
+    yield page
+    SHOTS.mkdir(exist_ok=True)
+    page.page.screenshot(path=SHOTS / f"{request.node.name}.png")
+    page.page.evaluate("async () => { await window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown() }")
+    context.close()
+    assert not page.outside, f"asked for something outside this machine: {page.outside}"
+    assert not page.crashes, page.crashes
