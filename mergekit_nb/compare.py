@@ -91,7 +91,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     wide = table(frame)
     tasks = wide[frame["task"].unique()].map(lambda share: f"{share:.1%}")
     mean = [f"{mean:.1%} [{low:.1%}, {high:.1%}]" for mean, low, high in wide[["mean", "low", "high"]].to_numpy()]
-    cost = {"MB": [f"{count / 1e6:.2f}" for count in wide["bytes"]], "s": [f"{s:.2f}" for s in wide["seconds"]]}
+    cost = {"MB": [f"{count / 1e6:.3g}" for count in wide["bytes"]], "s": [f"{s:.2f}" for s in wide["seconds"]]}
     first = pd.DataFrame({"method": wide.index, "mean [95 %]": mean}, index=wide.index)
     return first.join(tasks).assign(**cost, options=wide["options"])
 

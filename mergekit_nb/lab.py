@@ -11,7 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 COPY = "mergekit-notebooks"  # beside the user, so that what is tried out there is kept and the installed originals stay whole
-OFFLINE = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
+OFFLINE = (
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+)
 
 
 def start(notebook: str | None = None, options: Iterable[str] = ()) -> int:
@@ -21,7 +25,12 @@ def start(notebook: str | None = None, options: Iterable[str] = ()) -> int:
         notebook: the beginning of a notebook's name ("01"), or a path; None for the first one.
         options: handed on to JupyterLab, such as `--no-browser`.
     """
-    return subprocess.run(command(notebook, options), check=False).returncode
+    process = subprocess.Popen(command(notebook, options))
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # JupyterLab got it too, and asks whether to stop
 
 
 def command(notebook: str | None = None, options: Iterable[str] = ()) -> list[str]:
