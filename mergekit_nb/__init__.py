@@ -1,7 +1,11 @@
 """mergekit_nb: see, understand and use model merging."""
 
 from mergekit_nb import methods
+from mergekit_nb.analysis import magnitudes, similarity
+from mergekit_nb.compare import compare
 from mergekit_nb.engine.merge import merge
+from mergekit_nb.evaluation.accuracy import evaluate
+from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.weights.merged import Merged, load
@@ -9,4 +13,28 @@ from mergekit_nb.weights.source import open
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 __version__ = "0.1.0"
-__all__ = ["METHODS", "Cancelled", "Merged", "TaskVectors", "load", "merge", "methods", "open"]
+__all__ = [
+    "METHODS",
+    "Cancelled",
+    "Merged",
+    "Task",
+    "TaskVectors",
+    "compare",
+    "evaluate",
+    "load",
+    "magnitudes",
+    "merge",
+    "methods",
+    "open",
+    "similarity",
+    "zoo",
+]
+
+
+def __getattr__(name: str):
+    # the zoo's model is open_clip's, whose import takes seconds: it is paid for when the zoo is asked for
+    if name == "zoo":
+        import importlib
+
+        return importlib.import_module("mergekit_nb.zoo")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -54,7 +54,8 @@ def match(
     if unmatched not in get_args(Unmatched):
         raise ValueError(f"unmatched is one of {', '.join(get_args(Unmatched))}; got {unmatched!r}")
     aliases = tied(base, experts)
-    chosen = {name for name in _names(base, experts) if wanted(name, include, exclude)}
+    names = _names(base, experts)
+    chosen = {name: None for name in names if wanted(name, include, exclude)}
     problems = {name: said for name in chosen if name not in aliases and (said := _mismatch(name, base, experts))}
     if problems and unmatched == "error":
         raise ValueError(_report(problems))
@@ -65,11 +66,12 @@ def match(
     ]
     if not floating:
         raise ValueError(_nothing(base, include, exclude, problems))
-    left = [n for n in _names(base, experts) if n not in floating and n not in aliases]
+    merged = set(floating)
+    left = [n for n in names if n not in merged and n not in aliases]
     return Match(
         tuple(floating),
-        {name: to for name, to in aliases.items() if to in floating},
-        tuple(n for n in base if n in left),
+        {name: to for name, to in aliases.items() if to in merged},
+        tuple(n for n in left if n in base),
         tuple(n for n in left if unmatched == "own" and _own(n, base, experts, chosen, problems)),
         tuple(n for n in left if unmatched == "mean" and n in problems and _same_shape(n, experts)),
     )
@@ -120,6 +122,8 @@ def _fits_one(name: str, pattern: str) -> bool:
 
 
 def _mismatch(name: str, base: Source, experts: Mapping[str, Source]) -> str | None:
+    if not any(dtype_of(source, name).is_floating_point for source in (base, *experts.values()) if name in source):
+        return None  # integer buffers are the base's, whoever else has them
     lacking = [task for task, expert in experts.items() if name not in expert]
     if name not in base:
         return f"the base lacks it, {_list([t for t in experts if t not in lacking])} has it"
@@ -134,7 +138,7 @@ def _mismatch(name: str, base: Source, experts: Mapping[str, Source]) -> str | N
     return None
 
 
-def _own(name: str, base: Source, experts: Mapping[str, Source], chosen: set[str], problems: dict[str, str]) -> bool:
+def _own(name: str, base: Source, experts: Mapping[str, Source], chosen: dict[str, None], problems: dict[str, str]) -> bool:
     floating = name not in base or dtype_of(base, name).is_floating_point
     return (name in problems or (name not in chosen and floating)) and any(name in e for e in experts.values())
 

@@ -51,13 +51,14 @@ class Merged:
             ValueError: a task is needed, or there is no such task; the message names the tasks.
         """
         patch = self._patch(task)
-        whole = {name: self._at(name, patch) for name in self.base}
+        whole = {name: self._at(name, patch) for name in dict.fromkeys([*self.base, *self.aliases])}
         if patch is not None:
             whole.update(patch.own)
         return whole
 
     def _at(self, name: str, patch: Masked | None) -> Tensor:
-        base, merged = self.base[name], self.aliases.get(name, name)
+        merged = self.aliases.get(name, name)
+        base = self.base[merged]
         if merged not in self.vector:
             return base.detach().clone()
         vector = self.vector[merged].to(base.device)
