@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 # What each command needs is imported when it runs: help and usage errors should not wait for torch.
 BAD_INPUT = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+CONFIG_HELP = (
+    "a mergekit configuration for linear, task_arithmetic, ties, dare_linear or dare_ties with models of this machine; "
+    "trimming per tensor and its normalisation are done as there, what would differ is refused"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +54,7 @@ def demo(args: argparse.Namespace) -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     models = zoo.load(args.zoo)
-    frame = run(list(METHODS), models, limit=args.limit, device=args.device, progress=sys.stderr.isatty())
+    frame = run(list(METHODS), models, **_effort(args))
     _leaderboard(frame)
     frame.to_csv(args.out / "compare.csv", index=False)
     report.write(args.out / "report.html", frame, models, device=args.device)
@@ -138,10 +142,10 @@ def compare(args: argparse.Namespace) -> None:
     """the leaderboard: every method on every task of a zoo"""
     from mergekit_nb import METHODS, zoo
     from mergekit_nb.compare import compare as run
+    from mergekit_nb.methods import resolve
 
-    methods = args.methods.split(",") if args.methods else list(METHODS)
-    choice = {"split": args.split, "tune": not args.no_tune, "limit": args.limit, "device": args.device}
-    frame = run(methods, zoo.load(args.zoo), **choice, progress=sys.stderr.isatty())
+    methods = [resolve(name) for name in (args.methods.split(",") if args.methods else METHODS)]
+    frame = run(methods, zoo.load(args.zoo), split=args.split, tune=not args.no_tune, **_effort(args))
     _leaderboard(frame)
     if args.out:
         frame.to_csv(args.out, index=False)
@@ -171,6 +175,14 @@ def _experts(pairs: Sequence[str] | None) -> dict[str, str]:
             raise ValueError(f"--expert {name}=… is there twice: every expert is a task of its own")
         experts[name] = path
     return experts
+
+
+def _effort(args: argparse.Namespace) -> dict[str, object]:
+    from mergekit_nb.compare import TUNE_LIMIT
+
+    tune_limit = TUNE_LIMIT if args.limit is None else min(TUNE_LIMIT, args.limit)
+    progress = sys.stderr.isatty()
+    return {"limit": args.limit, "tune_limit": tune_limit, "device": args.device, "progress": progress}
 
 
 def _leaderboard(frame: pd.DataFrame) -> None:
@@ -232,12 +244,12 @@ def _runs(demo: argparse.ArgumentParser, compare: argparse.ArgumentParser) -> No
     compare.add_argument("--no-tune", action="store_true", help="default coefficients, none chosen on validation")
     for sub in (demo, compare):
         sub.add_argument("--zoo", default="clip8", metavar="NAME", help="default: clip8")
-        sub.add_argument("--limit", type=int, metavar="N", help="at most N images of each task; default: all")
+        sub.add_argument("--limit", type=int, metavar="N", help="at most N images of each task and split; default: all")
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
 
 
 def _merge_flags(sub: argparse.ArgumentParser, known: bool) -> None:
-    sub.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yml", help="a mergekit configuration")
+    sub.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yml", help=CONFIG_HELP)
     sub.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="where its result goes")
     sub.add_argument("--method", help="a method's name")
     sub.add_argument("--base", metavar="PATH", help="the weights all experts were fine-tuned from")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mergekit_nb.zoo import Zoo
 
 SCALES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 1.5)  # tried on validation; the literature's 0.3 and 1 are among them
+TUNE_LIMIT = 100  # validation images per task: enough to tell apart scales that matter, and a few seconds each
 COLUMNS = ["method", "task", "accuracy", "n", "low", "high", "options", "seconds", "bytes"]
 
 
@@ -32,7 +33,7 @@ def compare(
     *,
     split: str = "test",
     tune: bool = True,
-    tune_limit: int | None = 100,
+    tune_limit: int | None = TUNE_LIMIT,
     limit: int | None = None,
     device: str | torch.device = "auto",
     progress: Progress = False,

@@ -14,7 +14,7 @@ from mergekit_nb.evaluation.tasks import Task, by_name
 from mergekit_nb.progress import CancelFlag, Cancelled, Progress, ticker
 
 COLUMNS = ["task", "accuracy", "n", "low", "high"]
-SPLITS = ("test", "validation", "calibration")
+SPLITS = ("test", "validation")  # calibration images have no labels
 Images = tuple[Tensor, Tensor]  # uint8 "n channel height width", int64 labels "n"
 
 
@@ -84,7 +84,7 @@ def counts(
 
 def _read(tasks: Mapping[str, Task], split: str, limit: int | None) -> dict[str, Images]:
     if split not in SPLITS:
-        raise ValueError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+        raise ValueError(f"no split {split!r} with labels: there are {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is a number of images per task, at least 1, or None for all; got {limit}")
     images = {name: task.split(split) for name, task in tasks.items()}

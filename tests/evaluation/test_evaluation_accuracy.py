@@ -145,7 +145,7 @@ def test_an_empty_split_is_named(tiny):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "train"}, "no split 'train': there are test, validation, calibration"),
+        ({"split": "calibration"}, "no split 'calibration' with labels: there are test, validation"),
         ({"limit": 0}, "limit is a number of images per task"),
         ({"batch_size": 0}, "batch_size is a number of images"),
         ({"device": "abacus"}, 'device "abacus" cannot be used here'),
