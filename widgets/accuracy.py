@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import ipywidgets
@@ -162,7 +163,7 @@ class Accuracy(Panel):
         self.progress.max, self.progress.value = whole, done
         self.progress.layout.display = ""
         self.run.description, self.run.button_style = "Cancel", "warning"
-        self.said.value = f"{text} ({done} of {whole} images)"
+        self.said.value = f"{escape(text)} ({done} of {whole} images)"
         self._draw()
 
     def _finish(self, outcome: str | Exception) -> None:
@@ -193,7 +194,7 @@ class Accuracy(Panel):
                 "color": COLOUR[variant],
                 "pattern": {"shape": PATTERN[variant], "size": 5, "fillmode": "overlay"},
             }
-            error = {"type": "data", "symmetric": False, "thickness": 1, "width": 2}
+            error = {"type": "data", "symmetric": False, "thickness": 1, "width": 2, "color": "#8a8a8a"}
             hover = "%{x}: %{y:.1%}"
             figure.add_bar(x=[*self.study.tasks, "mean"], name=label, marker=marker, error_y=error, hovertemplate=hover)
         figure.update_layout(

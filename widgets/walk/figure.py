@@ -80,5 +80,5 @@ def _dress(figure: go.Figure, layers: int) -> go.Figure:
     figure.update_xaxes(ticks="", tickangle=-45, type="category", showgrid=False, fixedrange=True)
     figure.update_yaxes(ticks="", fixedrange=True)
     for column in (1, 2):
-        figure.update_yaxes(autorange="reversed", type="category", showgrid=False, row=1, col=column)
+        figure.update_yaxes(ticksuffix=" ", autorange="reversed", type="category", showgrid=False, row=1, col=column)
     return figure.update_yaxes(rangemode="tozero", exponentformat="power", gridcolor=GRID, row=1, col=3)

@@ -54,7 +54,7 @@ def overview(vectors: TaskVectors, merged: Merged, layers: Mapping[str, Sequence
     sums: dict[str, dict[str, np.ndarray]] = {layer: {} for layer in layers}
     for layer, names in layers.items():
         for name in names:
-            taus = vectors.at(name).flatten(1)
+            taus = vectors.at(name).reshape(len(vectors.tasks), -1)
             shared = merged.vector[name].cpu().float().flatten()
             masks = torch.stack([merged.patches[task].mask[name].cpu().flatten() for task in vectors.tasks])
             _add(sums[layer], _tensor_sums(taus, shared, masks))

@@ -60,7 +60,7 @@ class Study:
 
     def columns(self, tensor: str, pick: str, k: int, seed: int = 0, indices: tuple[int, ...] = ()) -> Columns:
         """Some single weights of one tensor and what the three steps make of them."""
-        taus = self.vectors.at(tensor).flatten(1)
+        taus = self.vectors.at(tensor).reshape(len(self.tasks), -1)
         masks = torch.stack([self.merged.patches[task].mask[tensor].cpu().flatten() for task in self.tasks])
         shared = self.merged.vector[tensor].cpu().float().flatten()
         where = chosen(taus, pick, k, tensor, seed, indices)

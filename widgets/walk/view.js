@@ -28,6 +28,7 @@ function paint(cell, value, d) { // colour by sign, strength by magnitude, on wh
 
 function sentence(d, step, row, j) {
   const where = `weight ${d.index[j]} ${d.place[j]}`, i = row * d.K + j;
+  if (row >= d.T && step === 0) return `${where}: nothing is elected yet. Which sign would you elect?`;
   if (row === d.T) return `${where}: the task vectors add up to ${number(d.total[j])}, so ${sign(d.elected[j])} is elected`
     + (d.total[j] === 0 ? " (an exact tie: the tie rule decides)" : "");
   if (row === d.T + 1) return `${where}: the shared value is ${number(d.shared[j])}, `
@@ -41,6 +42,7 @@ function sentence(d, step, row, j) {
 
 function glyph(d, step, row, j) {
   const i = row * d.K + j;
+  if (row >= d.T && step === 0) return "?";
   if (row === d.T) return sign(d.elected[j]);
   if (row === d.T + 1) return sign(d.shared[j]);
   if (step < 2) return sign(d.tau[i]);
@@ -49,6 +51,7 @@ function glyph(d, step, row, j) {
 
 function shown(d, step, row, j) {
   const i = row * d.K + j;
+  if (row >= d.T && step === 0) return 0;
   if (row === d.T) return d.elected[j] * d.scale * 0.35;
   if (row === d.T + 1) return d.shared[j];
   if (step < 2) return d.tau[i];
@@ -64,7 +67,7 @@ function build(d) {
   const body = table.createTBody();
   [...d.tasks, "elected sign γ", "shared value"].forEach((name, row) => {
     const line = body.insertRow();
-    if (row >= d.T) { line.dataset.from = 1; line.className = row === d.T ? "vote first" : "vote"; }
+    if (row >= d.T) line.className = row === d.T ? "vote first" : "vote";
     line.append(make("th", { scope: "row" }, name));
     for (let j = 0; j < d.K; j++) line.append(make("td", { role: "gridcell", tabindex: -1, "data-row": row, "data-column": j }));
     if (row < d.T) {
@@ -87,7 +90,7 @@ function render({ model, el }) {
   const cell = (row, column) => table.querySelector(`td[data-row="${row}"][data-column="${column}"]`);
 
   const settle = () => { // the one cell that Tab reaches, and what is said about it
-    focus = [Math.min(focus[0], data.T + (model.get("step") ? 1 : -1)), Math.min(focus[1], data.K - 1)];
+    focus = [Math.min(focus[0], data.T + 1), Math.min(focus[1], data.K - 1)];
     for (const old of table.querySelectorAll('td[tabindex="0"]')) { old.tabIndex = -1; old.removeAttribute("aria-selected"); }
     const chosen = cell(...focus);
     chosen.tabIndex = 0;
@@ -96,8 +99,7 @@ function render({ model, el }) {
     live.textContent = sentence(data, model.get("step"), ...focus);
   };
   const go = (row, column) => {
-    const last = data.T + (model.get("step") ? 1 : -1);
-    focus = [Math.max(0, Math.min(last, row)), Math.max(0, Math.min(data.K - 1, column))];
+    focus = [Math.max(0, Math.min(data.T + 1, row)), Math.max(0, Math.min(data.K - 1, column))];
     settle();
     cell(...focus).focus({ preventScroll: true });
     if (focus[0] < data.T) { model.set("selected", [data.tasks[focus[0]], data.index[focus[1]]]); model.save_changes(); }

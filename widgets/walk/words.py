@@ -1,5 +1,7 @@
 """What is said about each step, with the numbers of the layer on show."""
 
+from html import escape
+
 import numpy as np
 
 from mergekit_nb.widgets.walk.columns import Columns
@@ -8,7 +10,7 @@ from mergekit_nb.widgets.walk.study import Study
 
 def step_text(study: Study, step: int, layer: int) -> str:
     """One or two sentences (HTML) on what a step does, measured in this layer."""
-    name = f"<i>{study.overview.layers[layer]}</i>"
+    name = f"<i>{escape(study.overview.layers[layer])}</i>"
     return (_task_vectors, _elect, _mask, _rescale)[step](study, layer, name)
 
 
@@ -26,7 +28,7 @@ def legends(columns: Columns) -> tuple[str, str, str, str]:
 def span(values: np.ndarray, tasks: tuple[str, ...], form: str) -> str:
     """Smallest and largest of the tasks' values, with the tasks named."""
     low, high = int(np.argmin(values)), int(np.argmax(values))
-    return f"{values[low]:{form}} ({tasks[low]}) to {values[high]:{form}} ({tasks[high]})"
+    return f"{values[low]:{form}} ({escape(tasks[low])}) to {values[high]:{form}} ({escape(tasks[high])})"
 
 
 def _task_vectors(study: Study, layer: int, name: str) -> str:
