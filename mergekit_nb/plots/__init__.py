@@ -1,10 +1,13 @@
 """Figures: a DataFrame in, a plotly figure out."""
 
 from mergekit_nb.plots.accuracy import accuracy_by_task, bytes_against_accuracy, means
+from mergekit_nb.plots.distance import distance_by_scale
 from mergekit_nb.plots.magnitude import magnitude_alignment
 from mergekit_nb.plots.masks import density_and_rescaler, mask_density
+from mergekit_nb.plots.pictures import picture_sheet
 from mergekit_nb.plots.similarity import cosine_matrix, sign_conflict
 from mergekit_nb.plots.theme import CONFIG, png, show
+from mergekit_nb.plots.weights import weight_grid
 
 __all__ = [
     "CONFIG",
@@ -12,10 +15,13 @@ __all__ = [
     "bytes_against_accuracy",
     "cosine_matrix",
     "density_and_rescaler",
+    "distance_by_scale",
     "magnitude_alignment",
     "mask_density",
     "means",
+    "picture_sheet",
     "png",
     "show",
     "sign_conflict",
+    "weight_grid",
 ]

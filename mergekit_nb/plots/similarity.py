@@ -22,7 +22,7 @@ def cosine_matrix(table: pd.DataFrame, *, limit: float = 1.0) -> go.Figure:
     grid = grid.reindex(index=_seen(table, grid.index), columns=_seen(table, grid.columns))
     where = "whole model" if scope == "model" else scope
     fig = theme.figure(f"Cosine similarity of {of}, {where}", height=120 + 42 * len(grid))
-    white = grid.abs().to_numpy() > 0.6 * limit
+    white = grid.to_numpy() < -0.7 * limit  # black reads best on every orange
     bar = {"title": {"text": "cosine"}}
     return add_heat(fig, grid, ".2f", white, colorscale=theme.SIGNED, zmin=-limit, zmax=limit, colorbar=bar)
 
