@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import pandas as pd
+import torch
 
 TASKS = ["zebra", "mnist", "emoji"]  # not in alphabetical order, on purpose
 LAYERS = ["stem", "block 0", "block 10", "head"]
@@ -55,3 +56,16 @@ def accuracies() -> pd.DataFrame:
     ]
     columns = ["method", "task", "accuracy", "n", "low", "high", "options", "seconds", "bytes"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def distances() -> pd.DataFrame:
+    rows = [(task, scale, 4 * (1 - 2 * scale + 2 * scale**2)) for task in TASKS for scale in (0.0, 0.5, 1.0)]
+    return pd.DataFrame(rows, columns=["task", "scale", "distance"])
+
+
+def weights() -> pd.DataFrame:
+    return pd.DataFrame([[0.001, -0.004], [float("nan"), 0.003]], index=TASKS[:2], columns=["#7", "#3"])
+
+
+def images() -> dict[str, torch.Tensor]:
+    return {"grey": torch.full((5, 1, 8, 8), 10).byte(), "colour": torch.full((9, 3, 8, 8), 200).byte()}

@@ -1,5 +1,7 @@
 """What the figures show: their data, ranges and labels."""
 
+import base64
+import io
 import json
 import shutil
 
@@ -9,6 +11,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import pytest
 from numpy.testing import assert_allclose
+from PIL import Image
 
 from mergekit_nb import plots
 
@@ -18,6 +21,8 @@ FIGURES = {
     "magnitude_alignment": lambda: plots.magnitude_alignment(tables.magnitudes()),
     "mask_density": lambda: plots.mask_density(tables.densities()),
     "density_and_rescaler": lambda: plots.density_and_rescaler(tables.densities()),
+    "distance_by_scale": lambda: plots.distance_by_scale(tables.distances(), dict.fromkeys(tables.TASKS, 0.25)),
+    "weight_grid": lambda: plots.weight_grid(tables.weights(), "Task vectors τ"),
     "accuracy_by_task": lambda: plots.accuracy_by_task(tables.accuracies()),
     "bytes_against_accuracy": lambda: plots.bytes_against_accuracy(tables.accuracies()),
 }
@@ -144,6 +149,34 @@ def test_bytes_are_megabytes_from_zero():
     assert {trace.name: trace.x[0] for trace in fig.data} == {"base": 1, "individual": 3, "ties": 1, "emr": 2.1}
     assert fig.layout.xaxis.range[0] == 0
     assert "MB" in fig.layout.xaxis.title.text
+
+
+def test_distances_are_relative_to_the_base_and_the_rescaler_is_marked_on_its_curve():
+    curve, mark = plots.distance_by_scale(tables.distances(), dict.fromkeys(tables.TASKS, 0.25)).data[:2]
+    assert_allclose(curve.y, [1, 0.5, 1])
+    assert_allclose([mark.x[0], mark.y[0]], [0.25, 0.75])
+    assert (curve.name, mark.showlegend) == ("zebra", False)
+
+
+def test_single_weights_are_in_thousandths_on_one_scale_and_dropped_ones_stay_empty():
+    heat, *inks = plots.weight_grid(tables.weights(), "Task vectors τ", highest=0.005).data
+    assert_allclose(heat.z, [[1, -4], [np.nan, 3]])
+    assert (list(heat.x), heat.zmin, heat.zmax) == (["#7", "#3"], -5, 5)
+    assert sorted(text for ink in inks for text in ink.text) == ["+1.0", "+3.0", "-4.0"]
+    assert plots.weight_grid(tables.weights(), "").data[0].zmax == 4
+
+
+def test_pictures_stand_in_a_row_for_each_task_with_its_name_in_the_middle():
+    fig = plots.picture_sheet(tables.images(), each=3)
+    (sheet,) = fig.layout.images
+    assert (sheet.sizex, sheet.sizey) == (3, 2)
+    assert list(zip(fig.layout.yaxis.ticktext, fig.layout.yaxis.tickvals, strict=True)) == [
+        ("grey", 0.5),
+        ("colour", 1.5),
+    ]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.source.split(",")[1]))))
+    assert pixels.shape == (2 * (8 + 2) + 2, 3 * (8 + 2) + 2, 3)
+    assert (pixels[5, 5].tolist(), pixels[15, 25].tolist()) == ([10] * 3, [200] * 3)
 
 
 CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
