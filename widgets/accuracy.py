@@ -95,6 +95,7 @@ class Accuracy(Panel):
             value=self.limit, description="images a task",
             style={"description_width": "initial"}, layout={"width": "170px"},
         )  # fmt: skip
+        self.images.add_class("mk-images")
         self.images.observe(self.guarded(self._other_limit), "value")
         self.run = ipywidgets.Button(description="Measure", button_style="primary")
         self.run.on_click(self.guarded(self._pressed))

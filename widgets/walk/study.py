@@ -1,8 +1,8 @@
 """The models under the walk, and what was measured on them once: everything the panels look up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from math import prod
 
 import numpy as np
@@ -103,4 +103,5 @@ def _tests(tasks: Mapping[str, Task] | None, experts: tuple[str, ...]) -> dict[s
     lacking = [name for name in experts if name not in named]
     if lacking:
         raise ValueError(f"tasks has nothing to test {', '.join(lacking)} on; it has {', '.join(named)}")
-    return {name: named[name] for name in experts}
+    # the live panel looks at the same images again and again: read them once
+    return {name: replace(named[name], split=cache(named[name].split)) for name in experts}

@@ -1,0 +1,20 @@
+"""The project's own notebooks, top to bottom, in JupyterLab."""
+
+import pytest
+
+from tests.browser.conftest import ROOT, SHOTS
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_in_a_browser(notebook, path):
+    notebook.open(path.name).run_all(timeout=300)
+    assert not notebook.problems()
+    for place, cell in enumerate(notebook.page.locator(".jp-CodeCell").all()):
+        SHOTS.mkdir(exist_ok=True)
+        cell.screenshot(path=SHOTS / f"{path.stem}-cell-{place:02}.png")
+
+
+def test_there_are_notebooks_to_run():
+    assert {path.stem for path in NOTEBOOKS} >= {"00_start_here", "01_elect_mask_rescale"}

@@ -1,0 +1,165 @@
+"""EmrWalk on the embedded zoo, operated by keyboard and mouse; the data on the page has to change."""
+
+import pytest
+
+GRID = ".mk-walk-grid"
+STEP_IS = f"step => document.querySelector('{GRID}').dataset.step === step"
+TEXT_HAS = "text => document.querySelector('.mk-text').innerText.includes(text)"
+SAYS = "start => document.querySelector('.mk-accuracy-say').innerText.startsWith(start)"
+NAMELESS = """() => Array.from(document.querySelectorAll(
+    ".mk-panel input, .mk-panel select, .mk-panel button, .mk-panel .noUi-handle, .mk-panel [role=grid]"))
+  .filter(e => e.offsetParent && !(e.getAttribute("aria-label") || e.labels?.length || e.innerText.trim()))
+  .map(e => e.outerHTML.slice(0, 200))"""
+OVERFLOWING = """() => { const panel = document.querySelector(".mk-panel"), edge = panel.getBoundingClientRect().right + 1;
+  return Array.from(panel.querySelectorAll("*")).filter(e => e.offsetParent && e.getBoundingClientRect().right > edge
+    && !e.closest(".frame") && !e.closest("svg")).map(e => e.className); }"""
+SHARE = "[data-title^='Share'], [data-title*='cloud' i], [data-title*='Chart Studio']"
+
+
+@pytest.fixture
+def walk(notebook):
+    notebook.open("walk.ipynb").run_all()
+    notebook.plot(".mk-figure")
+    notebook.page.wait_for_selector(f"{GRID} td[data-row]")
+    return notebook
+
+
+def cells(walk, row):
+    return walk.page.locator(f"{GRID} td[data-row='{row}']").all_inner_texts()
+
+
+def live(walk):
+    return walk.page.locator(f"{GRID} .live").inner_text()
+
+
+def magnitudes(walk):
+    return [trace["y"] for trace in walk.traces(".mk-figure") if trace["type"] == "bar"]
+
+
+def test_the_steps_by_click(walk):
+    allowed = ["+−0", "+−0", "01", "+−0·"]
+    for step, glyphs in enumerate(allowed):
+        walk.page.locator(".mk-step button").nth(step).click()
+        walk.page.wait_for_function(STEP_IS, arg=str(step))
+        assert set(cells(walk, 0)) <= set(glyphs)
+        votes = set(cells(walk, 8))
+        assert votes == {"?"} if step == 0 else votes <= {"+", "−"}
+    assert walk.page.locator(f"{GRID} td.lam").first.is_visible()
+
+
+def test_the_steps_by_keyboard(walk):
+    walk.page.locator(".mk-step button").nth(1).focus()
+    walk.page.keyboard.press("Enter")
+    walk.page.wait_for_function(STEP_IS, arg="1")
+    assert walk.page.locator(f"{GRID} td.win").count() > 0
+    walk.page.locator(f"{GRID} td[tabindex='0']").focus()
+    walk.page.keyboard.press("3")
+    walk.page.wait_for_function(STEP_IS, arg="3")
+    assert walk.page.locator(f"{GRID} td.win").count() == 0
+
+
+def test_the_layer_by_keyboard_and_by_mouse(walk):
+    first, index = magnitudes(walk), walk.page.locator(f"{GRID} thead th").all_inner_texts()
+    walk.slide(".mk-layer", 2)
+    walk.page.wait_for_function(TEXT_HAS, arg="block 1")
+    second = magnitudes(walk)
+    assert second != first
+    assert walk.page.locator(f"{GRID} thead th").all_inner_texts() != index
+    walk.drag(".mk-layer", 1.0)
+    walk.page.wait_for_function(TEXT_HAS, arg="head")
+    assert magnitudes(walk) not in (first, second)
+
+
+def test_a_click_in_the_heat_map_goes_to_that_layer(walk):
+    before = magnitudes(walk)
+    plot = walk.page.locator(".mk-figure .plot").first
+    box = plot.bounding_box()
+    layers = len(walk.traces(".mk-figure")[0]["y"])
+    walk.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 2.5 / layers)
+    walk.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 2.5 / layers)
+    walk.page.wait_for_function(TEXT_HAS, arg="block 1")
+    assert magnitudes(walk) != before
+
+
+def test_a_click_and_the_arrow_keys_in_the_grid_say_which_weight(walk):
+    walk.page.locator(".mk-step button").nth(3).click()
+    walk.page.wait_for_function(STEP_IS, arg="3")
+    walk.page.locator(f"{GRID} td[data-row='2'][data-column='4']").click()
+    said = live(walk)
+    assert said.startswith("kana, weight ")
+    assert "task vector" in said
+    walk.page.keyboard.press("ArrowDown")
+    assert live(walk).startswith("quickdraw, weight ")
+    walk.page.keyboard.press("ArrowRight")
+    assert live(walk).split(",")[1] != said.split(",")[1]
+    walk.page.keyboard.press("End")
+    focused = walk.page.evaluate("() => [document.activeElement.dataset.row, document.activeElement.dataset.column]")
+    assert focused == ["3", "31"]
+    assert walk.page.locator(f"{GRID} td[tabindex='0']").count() == 1
+
+
+def test_other_weights_are_shown_when_asked_for(walk):
+    before = walk.page.locator(f"{GRID} thead th").all_inner_texts()
+    walk.page.locator(".mk-pick select").select_option("largest")
+    walk.page.wait_for_function(
+        "before => Array.from(document.querySelectorAll('.mk-walk-grid thead th'), th => th.innerText).join() !== before",
+        arg=",".join(before),
+    )
+    walk.page.locator(".mk-pick select").select_option("typed")
+    entry = walk.page.locator(".mk-indices input")
+    entry.fill("3, 17, 42")
+    entry.press("Enter")
+    walk.page.wait_for_function(f"() => document.querySelectorAll('{GRID} td[data-row=\"0\"]').length === 3")
+    entry.fill("99999999")
+    entry.press("Enter")
+    walk.page.wait_for_function("() => document.querySelector('.mk-problem').innerText.includes('got 99999999')")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accuracy_is_measured_while_you_watch(notebook, theme):
+    notebook.open("walk.ipynb", theme).run_all()
+    page = notebook.page
+    notebook.plot(".mk-accuracy")
+    page.locator(".mk-step button").nth(3).click()
+    page.locator(".mk-images select").select_option("50")
+    page.locator(".mk-run").click()
+    page.wait_for_function(SAYS, arg="Mean over 8 tasks", timeout=120_000)
+    shown = {trace["name"]: trace["y"] for trace in notebook.traces(".mk-accuracy") if trace["visible"] is True}
+    means = {name: values[-1] for name, values in shown.items()}
+    assert means["elect"] < means["+ mask"] < means["individual experts"]
+    before = shown["merged up to this layer"]
+    notebook.slide(".mk-layer", 3)
+    page.wait_for_function(
+        """before => { const plot = document.querySelector('.mk-accuracy.js-plotly-plot, .mk-accuracy .js-plotly-plot');
+          const trace = plot._fullData.find(t => t.name === 'merged up to this layer');
+          return trace.y.length && !Number.isNaN(trace.y.at(-1)) && trace.y.at(-1) !== null && Array.from(trace.y).join() !== before; }""",
+        arg=",".join(map(str, before)), timeout=60_000,
+    )  # fmt: skip
+    assert not notebook.problems()
+
+
+def test_cancel_stops_a_measurement(walk):
+    walk.page.locator(".mk-images select").select_option(label="all")
+    walk.page.locator(".mk-run").click()
+    walk.page.wait_for_function("() => document.querySelector('.mk-run').innerText === 'Cancel'")
+    walk.page.wait_for_function("() => document.querySelector('.mk-accuracy-say').innerText.includes('images)')")
+    walk.page.locator(".mk-run").click()
+    walk.page.wait_for_function(SAYS, arg="Cancelled.", timeout=2_000)
+    assert walk.page.locator(".mk-run").inner_text() == "Measure"
+
+
+def test_every_control_has_a_name_nothing_sticks_out_and_nothing_uploads(walk):
+    walk.page.wait_for_function(
+        "() => document.querySelector('.mk-layer .noUi-handle').getAttribute('aria-label') === 'layer'"
+    )
+    assert walk.page.evaluate(NAMELESS) == []
+    assert walk.page.evaluate(OVERFLOWING) == []
+    assert walk.page.locator(SHARE).count() == 0
+
+
+def test_panels_on_one_state_move_together(notebook):
+    notebook.open("panels.ipynb").run_all()
+    before = notebook.traces(".mk-similarity")[0]["z"]
+    notebook.slide(".mk-layer", 1)
+    notebook.page.wait_for_function("() => document.querySelector('.mk-similarity').innerHTML.includes('block 0')")
+    assert notebook.traces(".mk-similarity")[0]["z"] != before
