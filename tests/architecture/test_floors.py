@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
 import mergekit_nb
+from mergekit_nb.maths.prune import restore
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,3 +50,8 @@ def test_nothing_is_loaded_from_a_network_address():
     for file in [*(ROOT / "widgets").rglob("*.js"), *(ROOT / "widgets").rglob("*.css")]:
         addresses = set(re.findall(r"https?://[^\s\"')]+", file.read_text())) - {"http://www.w3.org/2000/svg"}
         assert not addresses, (file, addresses)
+
+
+def test_shapes_in_signatures_are_checked_while_testing():
+    with pytest.raises(TypeCheckError):
+        restore(torch.zeros(3), torch.zeros(4), 0.5, None)
