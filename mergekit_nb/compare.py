@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.evaluation.subject import Subject
+from mergekit_nb.evaluation.tasks import Task, by_name
 from mergekit_nb.methods import Chain, Method, resolve
 from mergekit_nb.progress import CancelFlag, Progress, ticker
 from mergekit_nb.weights.merged import Merged
@@ -66,7 +68,7 @@ def compare(
         raise ValueError(f"listed twice: {', '.join(twice)}")
     steps = 2 + sum(2 + 2 * len(entry.scales) for entry in entries)
     with ticker(progress, steps, "compare", cancel) as tick:
-        bench = _Bench(zoo, device, cancel, tick)
+        bench = _Bench(zoo, _read_once(zoo.tasks), device, cancel, tick)
         rows = [bench.report("base", zoo.base, split, limit), bench.report("individual", zoo.experts, split, limit)]
         rows += [bench.run(entry, split, limit, tune_limit) for entry in entries]
     return pd.concat(rows, ignore_index=True)[COLUMNS]
@@ -137,6 +139,7 @@ class _Bench:
     """What all lines of one leaderboard share."""
 
     zoo: Zoo
+    tasks: Mapping[str, Task]
     device: str | torch.device
     cancel: CancelFlag | None
     tick: Callable[[int], None]
@@ -169,9 +172,14 @@ class _Bench:
         return merged
 
     def _scored(self, subject: Subject, split: str, limit: int | None) -> pd.DataFrame:
-        frame = evaluate(subject, self.zoo.tasks, split=split, limit=limit, device=self.device, cancel=self.cancel)
+        frame = evaluate(subject, self.tasks, split=split, limit=limit, device=self.device, cancel=self.cancel)
         self.tick(1)
         return frame
+
+
+def _read_once(tasks: Mapping[str, Task] | Iterable[Task]) -> dict[str, Task]:
+    """The tasks, their images read from disk the first time only."""
+    return {name: replace(task, split=cache(task.split)) for name, task in by_name(tasks).items()}
 
 
 def _bytes(subject: Merged | Mapping) -> int:
