@@ -86,7 +86,9 @@ def study(
         options: further arguments of `mk.merge("emr", ...)`, such as `rescale="global"`.
     """
     if base is None and experts is None:
-        zoo = mk.zoo.load()
+        from mergekit_nb import zoo as shipped  # only when needed: it brings open_clip, which takes seconds to import
+
+        zoo = shipped.load()
         base, experts, tasks = zoo.base, zoo.experts, zoo.tasks if tasks is None else tasks
     elif base is None or experts is None:
         raise ValueError("pass both base and experts ({task: model}), or neither for the embedded zoo")
