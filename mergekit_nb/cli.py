@@ -186,9 +186,13 @@ def _effort(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _leaderboard(frame: pd.DataFrame) -> None:
+    """Two tables: one of both would be wider than a terminal."""
     from mergekit_nb.compare import shown
 
-    _print(shown(frame))
+    wide, tasks = shown(frame), list(frame["task"].unique())
+    _print(wide.drop(columns=tasks))
+    print()
+    _print(wide[["method", *tasks]])
 
 
 def _print(frame: pd.DataFrame) -> None:

@@ -44,11 +44,11 @@ PAGE = Template("""<!doctype html>
 <title>$title</title>
 <style>
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto; padding: 0 1rem;
   background: light-dark(#ffffff, #16181c); color: light-dark(#1c1e21, #e6e6e6); }
 .wide { overflow-x: auto; margin-bottom: 1.5rem; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.6rem; text-align: right; border-bottom: 1px solid light-dark(#d9dce1, #3a3f47); white-space: nowrap; }
+th, td { padding: 0.3rem 0.5rem; text-align: right; border-bottom: 1px solid light-dark(#d9dce1, #3a3f47); white-space: nowrap; }
 th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; font-size: 14px; }
 dd { margin: 0; overflow-wrap: anywhere; }
