@@ -66,7 +66,7 @@ def folder() -> Path:
         return installed
     copy = Path.cwd() / COPY
     copy.mkdir(exist_ok=True)
-    for file in installed.iterdir():
-        if file.is_file() and not (copy / file.name).exists():
+    for file in installed.glob("*.ipynb"):
+        if not (copy / file.name).exists():
             shutil.copy(file, copy)
     return copy

@@ -24,7 +24,7 @@ def notebooks(tmp_path, monkeypatch):
 def test_installed_notebooks_are_copied_once_and_the_first_is_opened(notebooks):
     copy = Path.cwd() / lab.COPY
     assert lab.find() == copy / "00_start.ipynb"
-    assert sorted(path.name for path in copy.iterdir()) == ["00_start.ipynb", "01_more.ipynb", "helper.py"]
+    assert sorted(path.name for path in copy.iterdir()) == ["00_start.ipynb", "01_more.ipynb"]
     (copy / "00_start.ipynb").write_text("mine")
     assert lab.find("01") == copy / "01_more.ipynb"
     assert (copy / "00_start.ipynb").read_text() == "mine"
