@@ -51,8 +51,7 @@ class Accuracy(Panel):
         self.measured: dict[tuple[Key, int | None], dict[str, tuple[int, int]]] = {}
         self.partial: tuple[Key | None, int | None, dict[str, tuple[int, int]]] = (None, None, {})
         self.job = Job(self._measure, self.guarded(self._show_partial), self.guarded(self._finish), interval=0.2)
-        self.figure = self._figure()
-        self.figures.append(self.figure)
+        self.figure = self.adopt(self._figure(), "mk-accuracy")
         self.children = [
             html("Accuracy on test images", "mk-title"),
             *self._controls(),
@@ -212,9 +211,7 @@ class Accuracy(Panel):
             line_width=0,
         )
         figure.update_yaxes(range=[0, 1], tickformat=".0%", fixedrange=True)
-        lean = LeanFigure(figure)
-        lean.add_class("mk-accuracy")
-        return lean
+        return LeanFigure(figure)
 
     def _draw(self, _: dict | None = None) -> None:
         keys = dict(self._keys())

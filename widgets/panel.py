@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 import ipywidgets
-import plotly.graph_objects as go
 
+from mergekit_nb.widgets.lean import LeanFigure
 from mergekit_nb.widgets.page import Page
 from mergekit_nb.widgets.walk.state import StateError, WalkState
 
@@ -42,7 +42,7 @@ class Panel(ipywidgets.VBox):
         self.page = Page()
         self.problem = ipywidgets.HTML()
         self.problem.add_class("mk-problem")
-        self.figures: list[go.FigureWidget] = []
+        self.figures: list[LeanFigure] = []
         self.page.observe(self.guarded(self._restyle), "dark")
         super().__init__()
         self.add_class("mk-panel")
@@ -107,6 +107,13 @@ class Panel(ipywidgets.VBox):
     def calm(self) -> None:
         """Take the last problem away: what was asked for since went well."""
         self.error, self.problem.value = None, ""
+
+    def adopt(self, figure: LeanFigure, name: str) -> LeanFigure:
+        """Make a figure follow the page's theme, and findable by its CSS class."""
+        figure.add_class(name)
+        figure.update_layout(font_color=INK[self.page.dark])
+        self.figures.append(figure)
+        return figure
 
     def _restyle(self, change: dict) -> None:
         for figure in self.figures:

@@ -27,8 +27,7 @@ class Similarity(Panel):
         super().__init__(state)
         self.overview = state.study.overview
         self.limit = _limit([self.overview.similarity(None), *map(self.overview.similarity, range(len(state.layers)))])
-        self.figure = self._figure()
-        self.figures.append(self.figure)
+        self.figure = self.adopt(self._figure(), "mk-similarity")
         self.said = html("", "mk-say")
         scope = ipywidgets.ToggleButtons(options=[("one layer", "layer"), ("whole model", "model")])
         layer = ipywidgets.SelectionSlider(
@@ -80,17 +79,22 @@ class Similarity(Panel):
         )
         figure.update_xaxes(type="category", tickangle=-45, showgrid=False, fixedrange=True)
         figure.update_yaxes(type="category", autorange="reversed", showgrid=False, fixedrange=True)
-        lean = LeanFigure(figure)
-        lean.add_class("mk-similarity")
-        return lean
+        return LeanFigure(figure)
 
     def _draw(self, _: dict | None = None) -> None:
         cosines = self.matrix()
-        pairs = cosines[np.triu_indices(len(cosines), 1)]
         with self.figure.batch_update():
             self.figure.data[0].z = cells(_without_diagonal(cosines))
             self.figure.layout.title = {"text": self._title(), "font": {"size": 14}}
-        self.said.value = f"Between two tasks the cosine is {np.nanmean(pairs):.3f} on average, {np.nanmin(pairs):.3f} to {np.nanmax(pairs):.3f}."
+        self.said.value = _summary(cosines)
+
+
+def _summary(cosines: np.ndarray) -> str:
+    pairs = cosines[np.triu_indices(len(cosines), 1)]
+    pairs = pairs[np.isfinite(pairs)]
+    if not pairs.size:
+        return "No two task vectors here differ from zero, so there is no angle between any."
+    return f"Between two tasks the cosine is {pairs.mean():.3f} on average, {pairs.min():.3f} to {pairs.max():.3f}."
 
 
 def _without_diagonal(cosines: np.ndarray) -> np.ndarray:
@@ -100,5 +104,5 @@ def _without_diagonal(cosines: np.ndarray) -> np.ndarray:
 
 def _limit(all_cosines: list[np.ndarray]) -> float:
     """One colour scale for all layers, so that colours can be compared while sliding: the largest |cosine|, rounded up."""
-    largest = max(float(np.nanmax(np.abs(_without_diagonal(cosines)), initial=0.0)) for cosines in all_cosines)
+    largest = max(float(np.nan_to_num(np.abs(_without_diagonal(cosines))).max()) for cosines in all_cosines)
     return min(1.0, np.ceil(largest * 20) / 20 or 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ CHROMIUM = os.environ.get("MERGEKIT_NB_CHROMIUM") or shutil.which("chromium") or
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 SIZE = {"width": 1280, "height": 1500}
 
+BEGUN = """() => document.querySelector(".mk-walk-grid")?.dataset.step === "0"
+  && document.querySelector(".mk-text").innerText.includes("stem")"""
 WALK = """from mergekit_nb.widgets import EmrWalk
 walk = EmrWalk()
 walk"""
-PANELS = """from mergekit_nb.widgets import Accuracy, Similarity
+SIMILARITY = """from mergekit_nb.widgets import Similarity
 similarity = Similarity(state=walk.state)
 similarity"""
 
@@ -48,12 +51,11 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab on copies of the project's notebooks and on two small ones of the tests."""
+    """JupyterLab on copies of the project's notebooks and on a small one of the tests."""
     folder = tmp_path_factory.mktemp("notebooks")
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         shutil.copy(notebook, folder)
-    write(folder / "walk.ipynb", WALK)
-    write(folder / "panels.ipynb", WALK, PANELS)
+    write(folder / "walk.ipynb", WALK, SIMILARITY)
     with Lab(folder, tmp_path_factory.mktemp("private")) as server:
         yield server
 
@@ -64,15 +66,47 @@ def write(path: Path, *cells: str) -> None:
     nbformat.write(notebook, path)
 
 
-@pytest.fixture
-def notebook(chromium: Any, lab: Lab, request: pytest.FixtureRequest) -> Iterator[NotebookPage]:
-    """An empty page; what must never happen is checked when the test ends."""
+@contextmanager
+def opened(chromium: Any, lab: Lab) -> Iterator[NotebookPage]:
+    """An empty page; its kernel is ended with it."""
     context = chromium.new_context(viewport=SIZE)
     page = NotebookPage(context.new_page(), lab)
     yield page
-    SHOTS.mkdir(exist_ok=True)
-    page.page.screenshot(path=SHOTS / f"{request.node.name}.png")
     page.page.evaluate("async () => { await window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown() }")
     context.close()
+
+
+def check(page: NotebookPage, name: str) -> None:
+    """Keep a picture; nothing may have left this machine, and no script may have crashed."""
+    SHOTS.mkdir(exist_ok=True)
+    page.page.screenshot(path=SHOTS / f"{name}.png")
     assert not page.outside, f"asked for something outside this machine: {page.outside}"
     assert not page.crashes, page.crashes
+
+
+@pytest.fixture
+def notebook(chromium: Any, lab: Lab, request: pytest.FixtureRequest) -> Iterator[NotebookPage]:
+    """An empty page for one test."""
+    with opened(chromium, lab) as page:
+        yield page
+        check(page, request.node.name)
+
+
+@pytest.fixture(scope="session")
+def walked(chromium: Any, lab: Lab) -> Iterator[NotebookPage]:
+    """The walk and a similarity panel on the zoo, run once for all tests: a kernel takes long to start."""
+    with opened(chromium, lab) as page:
+        page.open("walk.ipynb").run_all()
+        for figure in (".mk-figure", ".mk-accuracy", ".mk-similarity"):
+            page.plot(figure)
+        yield page
+
+
+@pytest.fixture
+def walk(walked: NotebookPage, request: pytest.FixtureRequest) -> Iterator[NotebookPage]:
+    """The walk as it is when it is new."""
+    walked.python("walk.state.layer, walk.state.step, walk.state.pick = 0, 0, 'most conflicting'")
+    walked.theme("light")
+    walked.page.wait_for_function(BEGUN)
+    yield walked
+    check(walked, request.node.name)

@@ -38,9 +38,9 @@ class Lab:
         self.folder, self.private, self.port, self.token = folder, private, free_port(), "test"
         self.base = f"http://127.0.0.1:{self.port}"
 
-    def url(self, notebook: str, theme: str) -> str:
-        """Address of a notebook; each theme is a workspace of its own."""
-        return f"{self.base}/lab/workspaces/{theme}/tree/{notebook}?token={self.token}&reset"
+    def url(self, notebook: str) -> str:
+        """Address of a notebook in an empty workspace."""
+        return f"{self.base}/lab/tree/{notebook}?token={self.token}&reset"
 
     def environment(self) -> dict[str, str]:
         """The caller's environment with Jupyter's own folders exchanged for private ones."""

@@ -37,15 +37,26 @@ class NotebookPage:
         if not url.startswith(own):
             self.outside.append(url)
 
-    def open(self, notebook: str, theme: str = "light", timeout: float = 90) -> NotebookPage:
+    def open(self, notebook: str, timeout: float = 90) -> NotebookPage:
         """Open it with the file browser folded away and the kernel ready."""
-        self.page.goto(self.lab.url(notebook, theme), timeout=timeout * SECOND)
+        self.page.goto(self.lab.url(notebook), timeout=timeout * SECOND)
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=timeout * SECOND)
         self.page.wait_for_function(KERNEL_IDLE, timeout=timeout * SECOND)
-        name = "JupyterLab Dark" if theme == "dark" else "JupyterLab Light"
-        self.page.evaluate("name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
         self.page.evaluate("() => jupyterapp.shell.collapseLeft()")
         return self
+
+    def theme(self, theme: str) -> None:
+        """Switch JupyterLab to "light" or "dark"."""
+        name = f"JupyterLab {theme.title()}"
+        self.page.evaluate("name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+        self.page.wait_for_function(f"() => document.body.dataset.jpThemeLight === '{str(theme == 'light').lower()}'")
+
+    def python(self, code: str) -> None:
+        """Run code in the notebook's kernel, as a further cell would."""
+        done = """async code => { const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            return (await kernel.requestExecute({code}).done).content }"""
+        reply = self.page.evaluate(done, code)
+        assert reply["status"] == "ok", reply
 
     def run_all(self, timeout: float = 180) -> NotebookPage:
         """Run every cell; fails with what a cell raised."""

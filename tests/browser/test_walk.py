@@ -16,14 +16,6 @@ OVERFLOWING = """() => { const panel = document.querySelector(".mk-panel"), edge
 SHARE = "[data-title^='Share'], [data-title*='cloud' i], [data-title*='Chart Studio']"
 
 
-@pytest.fixture
-def walk(notebook):
-    notebook.open("walk.ipynb").run_all()
-    notebook.plot(".mk-figure")
-    notebook.page.wait_for_selector(f"{GRID} td[data-row]")
-    return notebook
-
-
 def cells(walk, row):
     return walk.page.locator(f"{GRID} td[data-row='{row}']").all_inner_texts()
 
@@ -72,11 +64,12 @@ def test_the_layer_by_keyboard_and_by_mouse(walk):
 
 def test_a_click_in_the_heat_map_goes_to_that_layer(walk):
     before = magnitudes(walk)
-    plot = walk.page.locator(".mk-figure .plot").first
-    box = plot.bounding_box()
-    layers = len(walk.traces(".mk-figure")[0]["y"])
-    walk.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 2.5 / layers)
-    walk.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 2.5 / layers)
+    map_ = walk.page.locator(".mk-figure .nsewdrag").first
+    map_.scroll_into_view_if_needed()
+    box, layers = map_.bounding_box(), len(walk.traces(".mk-figure")[0]["y"])
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] * 2.5 / layers
+    walk.page.mouse.move(x, y)
+    walk.page.mouse.click(x, y)
     walk.page.wait_for_function(TEXT_HAS, arg="block 1")
     assert magnitudes(walk) != before
 
@@ -116,26 +109,25 @@ def test_other_weights_are_shown_when_asked_for(walk):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accuracy_is_measured_while_you_watch(notebook, theme):
-    notebook.open("walk.ipynb", theme).run_all()
-    page = notebook.page
-    notebook.plot(".mk-accuracy")
+def test_accuracy_is_measured_while_you_watch(walk, theme):
+    page = walk.page
+    walk.theme(theme)
     page.locator(".mk-step button").nth(3).click()
-    page.locator(".mk-images select").select_option("50")
+    page.locator(".mk-images select").select_option({"light": "50", "dark": "100"}[theme])
     page.locator(".mk-run").click()
     page.wait_for_function(SAYS, arg="Mean over 8 tasks", timeout=120_000)
-    shown = {trace["name"]: trace["y"] for trace in notebook.traces(".mk-accuracy") if trace["visible"] is True}
+    shown = {trace["name"]: trace["y"] for trace in walk.traces(".mk-accuracy") if trace["visible"] is True}
     means = {name: values[-1] for name, values in shown.items()}
     assert means["elect"] < means["+ mask"] < means["individual experts"]
     before = shown["merged up to this layer"]
-    notebook.slide(".mk-layer", 3)
+    walk.slide(".mk-layer", 3)
     page.wait_for_function(
         """before => { const plot = document.querySelector('.mk-accuracy.js-plotly-plot, .mk-accuracy .js-plotly-plot');
           const trace = plot._fullData.find(t => t.name === 'merged up to this layer');
           return trace.y.length && !Number.isNaN(trace.y.at(-1)) && trace.y.at(-1) !== null && Array.from(trace.y).join() !== before; }""",
         arg=",".join(map(str, before)), timeout=60_000,
     )  # fmt: skip
-    assert not notebook.problems()
+    assert not walk.problems()
 
 
 def test_cancel_stops_a_measurement(walk):
@@ -157,9 +149,26 @@ def test_every_control_has_a_name_nothing_sticks_out_and_nothing_uploads(walk):
     assert walk.page.locator(SHARE).count() == 0
 
 
-def test_panels_on_one_state_move_together(notebook):
-    notebook.open("panels.ipynb").run_all()
-    before = notebook.traces(".mk-similarity")[0]["z"]
-    notebook.slide(".mk-layer", 1)
-    notebook.page.wait_for_function("() => document.querySelector('.mk-similarity').innerHTML.includes('block 0')")
-    assert notebook.traces(".mk-similarity")[0]["z"] != before
+def test_panels_on_one_state_move_together(walk):
+    before = walk.traces(".mk-similarity")[0]["z"]
+    walk.slide(".mk-layer", 1)
+    walk.page.wait_for_function("() => document.querySelector('.mk-similarity').innerHTML.includes('block 0')")
+    assert walk.traces(".mk-similarity")[0]["z"] != before
+
+
+def test_the_figures_follow_the_theme(walk):
+    colours = []
+    for theme in ("light", "dark"):
+        walk.theme(theme)
+        walk.page.wait_for_timeout(1000)
+        colours.append(walk.plot(".mk-figure").evaluate("plot => plot._fullLayout.font.color"))
+    assert colours == ["#424242", "#d6d6d6"]
+
+
+def test_the_next_cell_reads_and_sets_the_state(walk):
+    walk.slide(".mk-layer", 2)
+    walk.page.wait_for_function(TEXT_HAS, arg="block 1")
+    walk.python("assert walk.state.layer_name == 'block 1', walk.state.layer_name")
+    walk.python("walk.state.layer = 'block 3'; walk.state.step = 'mask'")
+    walk.page.wait_for_function(TEXT_HAS, arg="block 3")
+    walk.page.wait_for_function(STEP_IS, arg="2")

@@ -207,3 +207,46 @@ def test_colours_of_similarity_mean_the_same_on_every_layer(walk):
         assert np.abs(off).max() <= similarity.figure.data[0].zmax
         ends.append((similarity.figure.data[0].zmin, similarity.figure.data[0].zmax))
     assert len(set(ends)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:only one expert")
+@pytest.mark.parametrize("case", ["one expert", "an expert equal to the base", "all experts equal to the base"])
+def test_models_with_little_to_see_can_be_seen(models, case):
+    base, experts = models
+    chosen = {
+        "one expert": {"mnist": experts["mnist"]},
+        "an expert equal to the base": experts | {"kana": base},
+        "all experts equal to the base": dict.fromkeys(experts, base),
+    }[case]
+    walk = EmrWalk(base, chosen)
+    similarity = Similarity(state=walk.state)
+    for layer in range(len(walk.state.layers)):
+        for step in range(4):
+            walk.state.layer, walk.state.step = layer, step
+    assert walk.error is None
+    assert similarity.error is None
+    assert Image.open(io.BytesIO(walk.png())).width
+    assert Image.open(io.BytesIO(similarity.png())).width
+    json.dumps(similarity.figure.data[0].z, allow_nan=False)
+    json.dumps(walk.figure.data[1].z, allow_nan=False)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_models_in_other_dtypes_are_shown(models, dtype):
+    import torch
+
+    base, experts = models
+    cast = {task: {n: w.to(getattr(torch, dtype)) for n, w in expert.items()} for task, expert in experts.items()}
+    walk = EmrWalk({n: w.to(getattr(torch, dtype)) for n, w in base.items()}, cast)
+    walk.state.layer, walk.state.step = "head", "rescale"
+    assert walk.error is None
+
+
+def test_models_given_as_modules_and_files_are_shown(models, tmp_path):
+    from safetensors.torch import save_file
+
+    base, experts = models
+    for name, weights in {"base": base, **experts}.items():
+        save_file(weights, tmp_path / f"{name}.safetensors")
+    walk = EmrWalk(str(tmp_path / "base.safetensors"), {task: tmp_path / f"{task}.safetensors" for task in experts})
+    np.testing.assert_array_equal(walk.study.scalers, EmrWalk(base, experts).study.scalers)

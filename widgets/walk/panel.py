@@ -47,9 +47,7 @@ class EmrWalk(Panel):
         self.study = study(base, experts, tasks, progress=progress, **options)
         super().__init__(WalkState(self.study))
         self.text, self.grid = html("", "mk-say", "mk-text"), Grid()
-        self.figure = three(self.study.overview, self.state.layer)
-        self.figures.append(self.figure)
-        self.figure.add_class("mk-figure")
+        self.figure = self.adopt(three(self.study.overview, self.state.layer), "mk-figure")
         self.grid.add_class("mk-grid")
         self.accuracy = Accuracy(state=self.state) if self.study.tests else None
         self._follow()
