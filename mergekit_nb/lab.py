@@ -19,18 +19,20 @@ OFFLINE = (
 
 
 def start(notebook: str | None = None, options: Iterable[str] = ()) -> int:
-    """Run JupyterLab until it is stopped; its exit status.
+    """Run JupyterLab until it is stopped; 1 where it failed, else 0.
 
     Args:
         notebook: the beginning of a notebook's name ("01"), or a path; None for the first one.
         options: handed on to JupyterLab, such as `--no-browser`.
     """
     process = subprocess.Popen(command(notebook, options))
+    interrupted = False
     while True:
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # JupyterLab got it too, and asks whether to stop
+            failed = process.wait() != 0
+            return int(failed and not interrupted)
+        except KeyboardInterrupt:  # JupyterLab got it too, and asks whether to stop: that is its proper end
+            interrupted = True
 
 
 def command(notebook: str | None = None, options: Iterable[str] = ()) -> list[str]:
