@@ -72,22 +72,11 @@ def merge(args: argparse.Namespace) -> None:
     """merge experts into a folder: by flags, or by a mergekit configuration"""
     import torch
 
-    from mergekit_nb import knobs, mergekit_yaml
     from mergekit_nb.contents import megabytes
     from mergekit_nb.engine.merge import merge as run
 
+    method, base, experts, options = _what(args)
     out = args.out or args.folder
-    texts = {name: text for name, text in vars(args).items() if name in knobs.names()}
-    if args.config:
-        if args.method or args.base or args.expert or texts:
-            raise ValueError(
-                f"{args.config} says what to merge and how: leave out --method, --base, --expert and the like"
-            )
-        method, base, experts = mergekit_yaml.read(args.config)
-        options = {}
-    else:
-        method, base, experts = args.method, args.base, _experts(args.expert)
-        options = knobs.parsed(method, texts)
     needed = {"--method": method, "--base": base, "--expert NAME=PATH": experts, "--out": out}
     if missing := [flag for flag, value in needed.items() if not value]:
         raise ValueError(f"merge needs {', '.join(missing)}")
@@ -95,11 +84,22 @@ def merge(args: argparse.Namespace) -> None:
     place = {"device": args.device, "dtype": getattr(torch, args.dtype), "progress": sys.stderr.isatty()}
     merged = run(method, base, experts, **choice, **place, **options)
     merged.save(out)
-    size = merged.nbytes
-    print(
-        f"{out}: {merged.method} of {', '.join(merged.tasks)}; {len(merged.vector)} tensors merged, "
-        f"{megabytes(size['shared'])} shared, {megabytes(sum(size['patches'].values()))} in patches"
-    )
+    shared, patches = merged.nbytes["shared"], sum(merged.nbytes["patches"].values())
+    tasks, count = ", ".join(merged.tasks), len(merged.vector)
+    size = f"{megabytes(shared)} shared, {megabytes(patches)} in patches"
+    print(f"{out}: {merged.method} of {tasks}; {count} tensors merged, {size}")
+
+
+def _what(args: argparse.Namespace) -> tuple:
+    """Method, base, experts and hyper-parameters, from the flags or from the configuration, never from both."""
+    from mergekit_nb import knobs, mergekit_yaml
+
+    texts = {name: text for name, text in vars(args).items() if name in knobs.names()}
+    if not args.config:
+        return args.method, args.base, _experts(args.expert), knobs.parsed(args.method, texts)
+    if args.method or args.base or args.expert or texts or (args.out and args.folder):
+        raise ValueError(f"{args.config} says what to merge and how: name only the folder its result goes to")
+    return *mergekit_yaml.read(args.config), {}
 
 
 def inspect(args: argparse.Namespace) -> None:

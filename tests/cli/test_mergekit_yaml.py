@@ -126,4 +126,4 @@ def test_no_file_and_no_yaml_are_told_apart(tmp_path):
 
 def test_a_configuration_and_flags_contradict_each_other(capsys):
     assert main(["merge", config(PLAIN), "out", "--method", "ties"]) == 2
-    assert "says what to merge and how" in capsys.readouterr().err
+    assert "name only the folder" in capsys.readouterr().err
