@@ -21,6 +21,7 @@ from mergekit_nb.widgets.walk.state import WalkState
 from mergekit_nb.widgets.walk.study import study
 
 OF_STEP = ("individual", "elect", "mask", "rescale")  # whose bars a step outlines
+ALL = 0  # an ipywidgets Dropdown cannot hold None
 BATCH = 64  # images between two looks at the cancel flag: a fraction of a second on a laptop
 Key = tuple[str, int | None]  # variant, and the layer where it matters
 
@@ -90,8 +91,8 @@ class Accuracy(Panel):
             box.layout.width = "auto"
             box.observe(self.guarded(self._draw), "value")
         self.images = ipywidgets.Dropdown(
-            options=[(str(n or "all"), n) for n in [*sorted({50, 100, 250, self.limit or 50}), None]],
-            value=self.limit, description="images a task",
+            options=[(str(n or "all"), n) for n in [*sorted({50, 100, 250, self.limit or 50}), ALL]],
+            value=self.limit or ALL, description="images a task",
             style={"description_width": "initial"}, layout={"width": "170px"},
         )  # fmt: skip
         self.images.add_class("mk-images")
@@ -150,12 +151,13 @@ class Accuracy(Panel):
 
     def _layer_moved(self, _: dict) -> None:
         self._draw()
-        started = bool(self.measured) or self.job.running
-        if self.follow.value and started and self._missing():
+        missing = self._missing()
+        only_the_layer = all(variant == "partial" for variant, _ in missing)  # the rest is known, or was cancelled
+        if self.follow.value and missing and (self.job.running or only_the_layer):
             self.measure()
 
     def _other_limit(self, change: dict) -> None:
-        self.limit = change["new"]
+        self.limit = change["new"] or None
         self._draw()
 
     def _show_partial(self, partial: tuple[int, int, str]) -> None:

@@ -105,7 +105,9 @@ def walked(chromium: Any, lab: Lab) -> Iterator[NotebookPage]:
 @pytest.fixture
 def walk(walked: NotebookPage, request: pytest.FixtureRequest) -> Iterator[NotebookPage]:
     """The walk as it is when it is new."""
-    walked.python("walk.state.layer, walk.state.step, walk.state.pick = 0, 0, 'most conflicting'")
+    walked.python(
+        "walk.accuracy.job.cancel(); walk.state.layer, walk.state.step, walk.state.pick = 0, 0, 'most conflicting'"
+    )
     walked.theme("light")
     walked.page.wait_for_function(BEGUN)
     yield walked

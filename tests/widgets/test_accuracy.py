@@ -143,5 +143,15 @@ def test_another_number_of_images_is_another_measurement(panel):
     panel.images.value = 50
     panel.run.click()
     assert {limit for _, limit in done(panel).measured} == {50}
-    panel.images.value = 250
+    panel.images.value = 0
+    assert panel.limit is None
     assert panel.table().empty
+
+
+def test_moving_on_after_a_cancel_starts_nothing(panel, monkeypatch):
+    slowed(panel, monkeypatch)
+    panel.run.click()
+    time.sleep(0.3)
+    panel.run.click()
+    done(panel).state.layer = 1
+    assert not panel.job.running
