@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from mergekit_nb.weights.merged import Merged, load
 from mergekit_nb.weights.modulators import Masked
@@ -45,20 +47,13 @@ def _merge(merged: Merged) -> tuple[dict[str, str], dict[str, pd.DataFrame]]:
 
 
 def _tensors(source: Source) -> pd.DataFrame:
-    rows = []
-    for name in source:
-        shape, dtype = shape_of(source, name), dtype_of(source, name)
-        entries = pd.Series(shape, dtype="int64").prod()
-        rows.append(
-            (
-                name,
-                str(dtype).removeprefix("torch."),
-                "×".join(map(str, shape)) or "scalar",
-                entries,
-                entries * dtype.itemsize,
-            )
-        )
-    return pd.DataFrame(rows, columns=["name", "dtype", "shape", "entries", "bytes"])
+    return pd.DataFrame([_tensor(name, shape_of(source, name), dtype_of(source, name)) for name in source])
+
+
+def _tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, object]:
+    said = "×".join(map(str, shape)) or "scalar"
+    kind, entries = str(dtype).removeprefix("torch."), prod(shape)
+    return {"name": name, "dtype": kind, "shape": said, "entries": entries, "bytes": entries * dtype.itemsize}
 
 
 def _totals(tensors: pd.DataFrame) -> dict[str, str]:
