@@ -39,7 +39,8 @@ plots.picture_sheet({name: task.split("test")[0] for name, task in zoo.tasks.ite
 
 # %%
 merged = mk.merge("emr", zoo.base, zoo.experts)
-merged.nbytes
+megabytes = merged.nbytes["shared"] / 1e6, merged.nbytes["patches"]["mnist"] / 1e6
+print("shared: {:.2f} MB, and for each task: {:.2f} MB".format(*megabytes))
 
 # %% [markdown]
 # **The result.** `base` is the model before fine-tuning, `individual` is each task's own expert: eight models. `average` is the plain mean of the

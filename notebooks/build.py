@@ -32,7 +32,7 @@ def sources() -> list[Path]:
     return sorted(HERE.glob("[0-9]*.py"))
 
 
-def execute(notebook: NotebookNode, *, before: str = "", timeout: int = 300) -> NotebookNode:
+def execute(notebook: NotebookNode, *, before: str = "", timeout: int = 600) -> NotebookNode:
     """Run all cells in a fresh kernel, widgets without waiting for clicks, and after `before`, which leaves no trace.
 
     Raises:

@@ -1,7 +1,6 @@
 """The notebooks: what is stored is what the sources say, small, without widget state, and runs from top to bottom."""
 
 import json
-import time
 from pathlib import Path
 
 import jupytext
@@ -10,7 +9,7 @@ import pytest
 from mergekit_nb.notebooks import build
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in build.sources()]
-SECONDS = 90  # on two cores, the kernel's start included
+SECONDS = 90  # of one core, so that a busy machine does not matter
 
 
 def stored(source: Path) -> nbformat.NotebookNode:
@@ -57,8 +56,10 @@ def test_stored_outputs_show_neither_errors_nor_this_machine(source):
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("source", NOTEBOOKS)
-def test_a_notebook_runs_from_top_to_bottom_in_reasonable_time(source):
-    start = time.perf_counter()
-    notebook = build.execute(jupytext.read(source))
-    assert time.perf_counter() - start < SECONDS
+def test_a_notebook_runs_from_top_to_bottom_in_reasonable_time(source, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that wait for a busy core count as work
+    notebook = jupytext.read(source)
+    notebook.cells.append(nbformat.v4.new_code_cell("import time; print(time.process_time())"))
+    notebook = build.execute(notebook)
+    assert float(notebook.cells[-1].outputs[0].text) < SECONDS
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
