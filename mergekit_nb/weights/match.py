@@ -138,7 +138,9 @@ def _mismatch(name: str, base: Source, experts: Mapping[str, Source]) -> str | N
     return None
 
 
-def _own(name: str, base: Source, experts: Mapping[str, Source], chosen: dict[str, None], problems: dict[str, str]) -> bool:
+def _own(
+    name: str, base: Source, experts: Mapping[str, Source], chosen: dict[str, None], problems: dict[str, str]
+) -> bool:
     floating = name not in base or dtype_of(base, name).is_floating_point
     return (name in problems or (name not in chosen and floating)) and any(name in e for e in experts.values())
 

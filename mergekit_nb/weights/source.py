@@ -117,6 +117,10 @@ def _file(path: Path) -> dict[str, Path]:
 
 
 def _folder(path: Path) -> dict[str, Path]:
+    if (path / "adapter_config.json").exists():
+        raise ValueError(
+            f"{path} is a PEFT adapter, not a model's weights; merge it into its base first (merge_and_unload)"
+        )
     indexes = sorted(path.glob("*.safetensors.index.json"))
     if len(indexes) > 1:
         raise ValueError(

@@ -80,6 +80,12 @@ def test_two_files_with_one_tensor_and_no_index(tmp_path, base):
         mk.open(tmp_path)
 
 
+def test_an_adapter_is_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is a PEFT adapter.*merge it into its base first"):
+        mk.open(tmp_path)
+
+
 def test_layers_in_the_order_of_a_forward_pass():
     names = [
         "visual.class_embedding", "visual.proj", "visual.conv1.weight", "visual.ln_post.weight",
