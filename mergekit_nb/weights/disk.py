@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -36,19 +37,16 @@ def save(
     recipe = {"format": FORMAT, **recipe, "merged": list(vector), "scales": {t: p.scale for t, p in patches.items()}}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        desk = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise OSError(f"{folder} cannot be written: {error.strerror or error}") from error
     try:
-        _write(part, base, vector, patches, model, recipe)
-        _replace(part, folder)
-    except Exception as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if (
-            isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
-        ):  # what safetensors makes of a full disk
-            raise OSError(f"{folder} could not be written ({error}); nothing was changed there") from error
-        raise
+        _write(desk / "new", base, vector, patches, model, recipe)
+        _replace(desk, folder)
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
+        raise OSError(f"{folder} could not be written ({error}); nothing was changed there") from error
+    finally:
+        shutil.rmtree(desk, ignore_errors=True)
     return folder
 
 
@@ -93,6 +91,7 @@ def _write(
     recipe: dict,
 ) -> None:
     aliases = recipe["aliases"]
+    part.mkdir()
     if model is not None:
         _save({n: t for n, t in model.items() if n not in aliases}, part / "model.safetensors")
     else:
@@ -103,22 +102,21 @@ def _write(
             masks = {MASK + n: t for n, t in patch.mask.packed.items()} if patch.mask else {}
             _save({**masks, **{OWN + n: t for n, t in patch.own.items()}}, _patch_file(part, task))
     (part / "recipe.json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
+    for file in part.rglob("*.safetensors"):  # safetensors leaves them readable by their owner alone
+        shutil.copymode(part / "recipe.json", file)
 
 
-def _replace(part: Path, folder: Path) -> None:
-    part.chmod(0o755)  # mkdtemp makes it private
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-        folder.rename(old / "earlier")
-        try:
-            part.rename(folder)
-        except OSError:
-            (old / "earlier").rename(folder)
-            raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
-    else:
-        part.rename(folder)
+def _replace(desk: Path, folder: Path) -> None:
+    """Put `desk/new` where `folder` is, or back what was there."""
+    earlier = folder.exists()
+    if earlier:
+        folder.rename(desk / "earlier")
+    try:
+        (desk / "new").rename(folder)
+    except OSError:
+        if earlier:
+            (desk / "earlier").rename(folder)
+        raise
 
 
 def _load_patch(folder: Path, task: str, scale: float, vector: Source) -> Masked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -72,6 +73,16 @@ def test_a_write_that_fails_leaves_what_was_there(merged, tmp_path, monkeypatch)
         merged.save(tmp_path / "m")
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     assert (tmp_path / "m" / "recipe.json").read_bytes() == before
+
+
+def test_others_may_read_what_the_umask_lets_them(merged, tmp_path):
+    before = os.umask(0o022)
+    try:
+        folder = merged.save(tmp_path / "m")
+    finally:
+        os.umask(before)
+    assert {oct(f.stat().st_mode & 0o777) for f in folder.rglob("*") if f.is_file()} == {"0o644"}
+    assert oct(folder.stat().st_mode & 0o777) == "0o755"
 
 
 def test_a_task_name_may_hold_anything(base, experts, tmp_path):
