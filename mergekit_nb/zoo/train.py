@@ -59,12 +59,13 @@ def pretrain(
     seed: int = 0,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    keep_every: int = 500,
     log: Callable[[str], None] = print,
 ) -> dict[str, Tensor]:
     """Train the base contrastively; half of each batch is the tasks' "pre" pictures, half the pool.
 
     Args:
-        checkpoint: a file to resume from and to save to, every 500 steps.
+        checkpoint: a file to resume from and to save to, every ``keep_every`` steps.
 
     Returns:
         The state dict, float32 on the CPU.
@@ -73,7 +74,7 @@ def pretrain(
     model = build(config).to(device).train()
     optimiser = _adamw(model.parameters(), recipe)
     start = _resume(checkpoint, model, optimiser)
-    sample, tokens = Sampler(piles, pool, recipe.batch), None
+    sample = Sampler(piles, pool, recipe.batch)
     tokens = tokenizer(sample.texts).to(device)
     for step in range(start, recipe.steps):
         images, which = sample(seed, step)
@@ -82,7 +83,7 @@ def pretrain(
         _update(model, optimiser, loss, recipe, step)
         if (step + 1) % 100 == 0:
             log(f"pretrain {step + 1}/{recipe.steps} loss {loss.item():.3f}")
-        if checkpoint is not None and ((step + 1) % 500 == 0 or step + 1 == recipe.steps):
+        if checkpoint is not None and ((step + 1) % keep_every == 0 or step + 1 == recipe.steps):
             _keep(checkpoint, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
