@@ -1,22 +1,20 @@
 """Accuracy: how often each step of the merge is right on each task, measured while you watch."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
 import ipywidgets
-import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from mergekit_nb.evaluation.accuracy import counts
-from mergekit_nb.evaluation.interval import mean_interval, wilson
+from mergekit_nb.evaluation.interval import wilson
+from mergekit_nb.widgets.accuracy_figure import bars, mean, outline, show
 from mergekit_nb.widgets.job import Job, headless
-from mergekit_nb.widgets.lean import LeanFigure
 from mergekit_nb.widgets.panel import Panel, bar, html
 from mergekit_nb.widgets.twin import accuracy_picture
-from mergekit_nb.widgets.variants import COLOUR, LABELS, PATTERN, subject
+from mergekit_nb.widgets.variants import LABELS, subject
 from mergekit_nb.widgets.walk.state import WalkState
 from mergekit_nb.widgets.walk.study import study
 
@@ -52,7 +50,7 @@ class Accuracy(Panel):
         self.measured: dict[tuple[Key, int | None], dict[str, tuple[int, int]]] = {}
         self.partial: tuple[Key | None, int | None, dict[str, tuple[int, int]]] = (None, None, {})
         self.job = Job(self._measure, self.guarded(self._show_partial), self.guarded(self._finish), interval=0.2)
-        self.figure = self.adopt(self._figure(), "mk-accuracy")
+        self.figure = self.adopt(bars(self.study.tasks), "mk-accuracy")
         self.children = [
             html("Accuracy on test images", "mk-title"),
             *self._controls(),
@@ -61,7 +59,9 @@ class Accuracy(Panel):
             self.page,
         ]
         state.observe(self.guarded(self._layer_moved), "layer")
-        state.observe(self.guarded(self._draw), "step")
+        state.observe(self.guarded(self._outline), "step")
+        self._entitle()
+        self._outline()
         self._draw()
         if headless():
             self.measure()
@@ -89,7 +89,7 @@ class Accuracy(Panel):
         }
         for box in self.boxes.values():
             box.layout.width = "auto"
-            box.observe(self.guarded(self._draw), "value")
+            box.observe(self.guarded(lambda _: self._draw()), "value")
         self.images = ipywidgets.Dropdown(
             options=[(str(n or "all"), n) for n in [*sorted({50, 100, 250, self.limit or 50}), ALL]],
             value=self.limit or ALL, description="images a task",
@@ -150,7 +150,9 @@ class Accuracy(Panel):
             self.measure()
 
     def _layer_moved(self, _: dict) -> None:
-        self._draw()
+        with self.figure.batch_update():
+            self._entitle()
+            self._draw(["partial"])
         missing = self._missing()
         only_the_layer = all(variant == "partial" for variant, _ in missing)  # the rest is known, or was cancelled
         if self.follow.value and missing and (self.job.running or only_the_layer):
@@ -166,7 +168,8 @@ class Accuracy(Panel):
         self.progress.layout.display = ""
         self.run.description, self.run.button_style = "Cancel", "warning"
         self.said.value = f"{escape(text)} ({done} of {whole} images)"
-        self._draw()
+        under_way = self.partial[0]
+        self._draw(LABELS if under_way is None else [under_way[0]])
 
     def _finish(self, outcome: str | Exception) -> None:
         self.partial = (None, None, {})
@@ -181,7 +184,7 @@ class Accuracy(Panel):
         """The means, in words."""
         known = {key[0]: self._known(key) for key in self._keys()}
         means = [
-            f"{LABELS[v]} {_mean(found)[0]:.1%}" for v, found in known.items() if len(found) == len(self.study.tasks)
+            f"{LABELS[v]} {mean(found)[0]:.1%}" for v, found in known.items() if len(found) == len(self.study.tasks)
         ]
         images = "all images" if self.limit is None else f"at most {self.limit} images"
         return f"Mean over {len(self.study.tasks)} tasks, {images} of each: {', '.join(means)}."
@@ -189,57 +192,16 @@ class Accuracy(Panel):
     def _title(self) -> str:
         return f"Accuracy per task, 95 % intervals; merged up to {self.state.layer_name}, later layers from the task's own expert"
 
-    def _figure(self) -> LeanFigure:
-        figure = go.Figure()
-        for variant, label in LABELS.items():
-            marker = {
-                "color": COLOUR[variant],
-                "pattern": {"shape": PATTERN[variant], "size": 5, "fillmode": "overlay"},
-            }
-            error = {"type": "data", "symmetric": False, "thickness": 1, "width": 2, "color": "#8a8a8a"}
-            hover = "%{x}: %{y:.1%}"
-            figure.add_bar(x=[*self.study.tasks, "mean"], name=label, marker=marker, error_y=error, hovertemplate=hover)
-        figure.update_layout(
-            template="mk", height=330, margin={"t": 56, "b": 50, "l": 50, "r": 8}, font={"size": 11}, bargap=0.18,
-            title={"font": {"size": 13}, "y": 0.98, "yanchor": "top"}, uirevision="accuracy", autosize=True,
-            legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        )  # fmt: skip
-        figure.update_xaxes(type="category", showgrid=False, fixedrange=True, ticks="")
-        figure.add_vrect(
-            x0=len(self.study.tasks) - 0.5,
-            x1=len(self.study.tasks) + 0.5,
-            fillcolor="#767676",
-            opacity=0.12,
-            line_width=0,
-        )
-        figure.update_yaxes(range=[0, 1], tickformat=".0%", fixedrange=True)
-        return LeanFigure(figure)
-
-    def _draw(self, _: dict | None = None) -> None:
+    def _draw(self, variants: Iterable[str] = LABELS) -> None:
+        """Bring some variants' bars up to date."""
         keys = dict(self._keys())
         with self.figure.batch_update():
-            self.figure.layout.title.text = self._title()
-            for variant, trace in zip(LABELS, self.figure.data, strict=True):
-                trace.visible = variant in keys
-                found = self._known((variant, keys[variant])) if variant in keys else {}
-                share, low, high = _shares(found, self.study.tasks)
-                trace.y, trace.error_y.array, trace.error_y.arrayminus = share, high - share, share - low
-                trace.marker.line = {"width": 2 if variant == OF_STEP[self.state.step] else 0, "color": "#767676"}
+            for variant in variants:
+                found = self._known((variant, keys[variant])) if variant in keys else None
+                show(self.figure, variant, found, self.study.tasks)
 
+    def _entitle(self) -> None:
+        self.figure.layout.title.text = self._title()
 
-def _mean(found: dict[str, tuple[int, int]]) -> tuple[float, float, float]:
-    """The plain mean over tasks and its interval."""
-    right, n = np.array(list(found.values()), float).T
-    return (right / n).mean(), *mean_interval(right / n, *wilson(right, n))
-
-
-def _shares(found: dict[str, tuple[int, int]], tasks: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Share right, low and high of every task and of their mean at the end; NaN where it is not known yet."""
-    shares = np.full((3, len(tasks) + 1), np.nan)
-    for place, task in enumerate(tasks):
-        if task in found:
-            right, n = found[task]
-            shares[:, place] = right / n, *wilson(right, n)
-    if len(found) == len(tasks):
-        shares[:, -1] = _mean(found)
-    return shares[0], shares[1], shares[2]
+    def _outline(self, _: dict | None = None) -> None:
+        outline(self.figure, OF_STEP[self.state.step])
