@@ -109,10 +109,11 @@ plots.density_and_rescaler(analysis.densities(merged))
 # %% [markdown]
 # ## 2. A layer
 #
-# How many weights does a task keep, layer by layer? With two experts that are pure noise it would be three in four, with
-# eight about six in ten.
+# How many weights does a task keep, layer by layer? For comparison: eight task vectors of pure noise.
 
 # %%
+noise = torch.randn(8, 100_000, generator=torch.Generator().manual_seed(0))
+print(f"noise keeps {mask(noise, elect(noise).sign).float().mean():.0%}")
 plots.mask_density(analysis.densities(merged))
 
 # %% [markdown]
@@ -183,9 +184,10 @@ plots.means(board).set_index("method").round(3)
 
 # %%
 unscaled = replace(merged, patches={task: replace(patch, scale=1.0) for task, patch in merged.patches.items()})
-steps = {"elect": replace(merged, patches={}), "elect + mask": unscaled}
-steps = pd.concat([mk.evaluate(model, zoo.tasks, limit=500).assign(method=step) for step, model in steps.items()])
-steps = pd.concat([steps, board[board["method"].isin(["base", "emr", "individual"])]])
+parts = {"elect": replace(merged, patches={}), "elect + mask": unscaled}
+parts = [mk.evaluate(model, zoo.tasks, limit=500).assign(method=step) for step, model in parts.items()]
+steps = pd.concat([board, *parts]).set_index("method")
+steps = steps.loc[["base", "elect", "elect + mask", "emr", "individual"]].reset_index()
 plots.accuracy_by_task(steps)
 
 # %%
@@ -228,26 +230,27 @@ print({task: (patch.mask["w"].tolist(), patch.scale) for task, patch in tiny.pat
 
 # %%
 distance = analysis.distances(zero, two, tiny).assign(step=["base", "+ mask", "+ rescale"] * 2)
-distance.pivot(index="step", columns="task", values="distance").assign(mean=lambda table: table.mean(axis=1))
+distance = distance.pivot(index="step", columns="task", values="distance").loc[["base", "+ mask", "+ rescale"]]
+distance.assign(mean=distance.mean(axis=1))
 
 # %% [markdown]
-# With noise it helps, but it does not go as near as a scale could. Eight Gaussian task vectors of 10 000 weights; the best of
-# 151 scales is shown beside it.
+# With noise it helps, but it does not go as near as a scale could: the last row takes, for each task, the best of 151 scales.
 
 # %%
-make = torch.Generator().manual_seed(0)
-noise = {f"task {t}": {"w": torch.randn(10_000, generator=make)} for t in range(8)}
-origin = {"w": torch.zeros(10_000)}
-blend = mk.merge("emr", origin, noise, rescale="global")
-dis = analysis.distances(origin, noise, blend).assign(step=["base", "+ mask", "+ rescale"] * 8)
-curve = analysis.distances(origin, noise, blend, torch.linspace(0, 1.5, 151).tolist())
-dis.groupby("step")["distance"].mean().round(), round(curve.groupby("task")["distance"].min().mean())
+noise = {f"task {t}": {"w": row} for t, row in enumerate(noise)}
+zero = {"w": torch.zeros(100_000)}
+blend = mk.merge("emr", zero, noise, rescale="global")
+distance = analysis.distances(zero, noise, blend).assign(step=["base", "+ mask", "+ rescale"] * 8)
+distance = distance.groupby("step", sort=False)["distance"].mean()
+curve = analysis.distances(zero, noise, blend, torch.linspace(0, 1.5, 151).tolist())
+distance["best scale"] = curve.groupby("task")["distance"].min().mean()
+distance.round().to_frame()
 
 # %% [markdown]
 # And the zoo? The distance is a parabola in the scale. 0 is the base, 1 the mask alone, the mark is λ.
 
 # %%
-curve = analysis.distances(zoo.base, zoo.experts, merged, torch.linspace(0, 1.5, 151).tolist())
+curve = analysis.distances(zoo.base, zoo.experts, merged, torch.linspace(0, 1.2, 121).tolist())
 rescalers = {task: patch.scale for task, patch in merged.patches.items()}
 plots.distance_by_scale(curve, rescalers)
 

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.plots import theme
 
+_USUAL = ("average", "task_arithmetic", "ties", "emr", "dare")  # these look the same in every figure
 _REFERENCES = {"base": (theme.TEXT, "triangle-down"), "individual": (theme.TEXT, "triangle-up")}
 
 
@@ -62,7 +63,7 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
 
 def _looks(methods: Iterable[str]) -> dict[str, dict]:
     """Colour and shape both change from method to method; the two references, which merge nothing, are grey."""
-    merges = [method for method in methods if method not in _REFERENCES]
+    merges = [*_USUAL, *(method for method in methods if method not in (*_USUAL, *_REFERENCES))]
     looks = {method: (theme.COLOURS[i % 8], theme.SYMBOLS[i % 8]) for i, method in enumerate(merges)} | _REFERENCES
     line = {"width": 1, "color": theme.TEXT}
     return {

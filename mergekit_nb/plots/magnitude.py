@@ -31,7 +31,7 @@ def magnitude_alignment(table: pd.DataFrame, *, columns: int = 4) -> go.Figure:
     columns = min(columns, len(tasks))
     rows = -(-len(tasks) // columns)
     fig = make_subplots(
-        rows, columns, shared_xaxes=True, shared_yaxes=True, subplot_titles=tasks,
+        rows, columns, shared_xaxes=True, shared_yaxes="all", subplot_titles=tasks,
         horizontal_spacing=0.02, vertical_spacing=0.22 / rows,
     )  # fmt: skip
     for place, task in enumerate(tasks):

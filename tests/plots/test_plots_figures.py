@@ -105,6 +105,11 @@ def test_magnitudes_have_a_panel_for_each_task_and_start_at_zero():
     assert list(masked[1].x) == tables.LAYERS
 
 
+def test_panels_of_all_rows_share_one_scale():
+    fig = plots.magnitude_alignment(tables.magnitudes(), columns=1)
+    assert [fig.layout[axis].matches for axis in ("yaxis", "yaxis2", "yaxis3")] == ["y3", "y3", None]
+
+
 def test_each_kind_of_magnitude_has_one_legend_entry_and_its_own_shape():
     shown = [trace for trace in plots.magnitude_alignment(tables.magnitudes()).data if trace.showlegend]
     assert [type(trace) for trace in shown] == [go.Bar, go.Scatter, go.Scatter]
@@ -137,6 +142,12 @@ def test_accuracies_have_their_intervals_and_the_mean_comes_last():
     assert_allclose(emr.error_y.arrayminus, [0.1, 0.1, 0.1, half])
     assert fig.layout.yaxis.range == (0, 1)
     assert len({(trace.marker.color, trace.marker.symbol) for trace in fig.data}) == 4
+
+
+def test_a_method_looks_the_same_whatever_stands_beside_it():
+    alone = tables.accuracies()[lambda table: table["method"] == "emr"]
+    beside = plots.accuracy_by_task(tables.accuracies()).data[-1]
+    assert plots.accuracy_by_task(alone).data[0].marker == beside.marker
 
 
 def test_accuracies_of_one_model_need_no_method():
