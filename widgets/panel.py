@@ -1,6 +1,7 @@
 """What every panel has: a shared state, controls bound to it, errors shown in place, and a picture for previews."""
 
 import base64
+import io
 import os
 import traceback
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from html import escape
 from typing import Any
 
 import ipywidgets
+from PIL import Image
 
 from mergekit_nb.widgets.lean import LeanFigure
 from mergekit_nb.widgets.page import Page
+from mergekit_nb.widgets.sheet import SCALE
 from mergekit_nb.widgets.walk.state import StateError, WalkState
 
 SHORT = {"description_width": "initial"}  # a label as wide as its word
@@ -119,12 +122,13 @@ class Panel(ipywidgets.VBox):
         for figure in self.figures:
             figure.update_layout(font_color=INK[change["new"]])
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live panel, with its picture beside it for GitHub, mail, nbconvert and notebooks nobody has run."""
         bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["image/png"] = base64.b64encode(self.png()).decode()
-        return data
+        data, about = bundle if isinstance(bundle, tuple) else (bundle, {})
+        picture = self.png()
+        width = Image.open(io.BytesIO(picture)).width // SCALE
+        return data | {"image/png": base64.b64encode(picture).decode()}, about | {"image/png": {"width": width}}
 
 
 def html(text: str = "", *classes: str) -> ipywidgets.HTML:

@@ -135,11 +135,10 @@ def test_messages_are_small(walk):
 
 
 def test_the_picture_is_a_readable_png_beside_the_live_panel(walk):
-    bundle = walk._repr_mimebundle_()
-    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    data, about = walk._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     image = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-    assert image.width >= 1200
+    assert image.width == 2 * about["image/png"]["width"] >= 1200, "twice as fine as it is shown"
     assert len(image.getcolors(1 << 16)) > 20
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 from PIL import ImageColor
 
 from mergekit_nb.plots.theme import SHARE, SIGNED
-from mergekit_nb.widgets.twin import FAINT, INK, Sheet, accuracy_bars, bars, heat, shades
+from mergekit_nb.widgets.sheet import FAINT, INK, Box, Sheet, bars, heat, shades
+from mergekit_nb.widgets.twin import accuracy_bars
 from mergekit_nb.widgets.walk.figure import MASKED, OWN, RESCALED
 from mergekit_nb.widgets.walk.columns import Columns
 from mergekit_nb.widgets.walk.state import STEPS, WalkState
@@ -33,38 +34,26 @@ def picture(state: WalkState, table: pd.DataFrame | None) -> bytes:
 
 
 def _grid(sheet: Sheet, top: float, columns: Columns, state: WalkState) -> None:
-    tasks, step = state.study.tasks, state.step
+    """A row of cells for each task, one for the elected sign, one for the shared value."""
     cell = min(CELL, (WIDTH - LEFT - 90) / len(columns.index))
-    for row, task in enumerate(tasks):
-        sheet.text(LEFT - 8, top + (row + 0.5) * CELL, task, 12, anchor="rm")
+    for row, task in enumerate(state.study.tasks):
+        y = top + row * CELL
+        sheet.text(LEFT - 8, y + CELL / 2, task, 12, anchor="rm")
         for column in range(len(columns.index)):
-            value, mark, lost, won = _cell(columns, step, row, column)
-            box = (LEFT + column * cell, top + row * CELL, cell - 1, CELL - 1)
-            _paint(sheet, box, value, columns.scale, mark, lost, won)
-        if step == 3:
-            sheet.text(
-                LEFT + len(columns.index) * cell + 8,
-                top + (row + 0.5) * CELL,
-                f"x {columns.scalers[row]:.2f}",
-                12,
-                anchor="lm",
-            )
-    if step >= 1:
-        for row, name in enumerate(("elected sign", "shared value")):
-            y = top + (len(tasks) + row) * CELL + 5
-            sheet.text(LEFT - 8, y + CELL / 2, name, 12, anchor="rm")
-            for column in range(len(columns.index)):
-                sign, shared = float(columns.elected[column]), float(columns.shared[column])
-                value = shared if row else sign * columns.scale * 0.35
-                _paint(
-                    sheet,
-                    (LEFT + column * cell, y, cell - 1, CELL - 1),
-                    value,
-                    columns.scale,
-                    _sign(shared if row else sign),
-                    False,
-                    False,
-                )
+            look = _cell(columns, state.step, row, column)
+            _paint(sheet, (LEFT + column * cell, y, cell - 1, CELL - 1), columns.scale, *look)
+        if state.step == 3:
+            right = LEFT + len(columns.index) * cell + 8
+            sheet.text(right, y + CELL / 2, f"x {columns.scalers[row]:.2f}", 12, anchor="lm")
+    below = top + len(state.study.tasks) * CELL + 5
+    for name, y, values in (
+        ("elected sign", below, columns.elected * columns.scale * 0.35),
+        ("shared value", below + CELL, columns.shared),
+    ):
+        sheet.text(LEFT - 8, y + CELL / 2, name, 12, anchor="rm")
+        for column, value in enumerate(values):
+            look = (float(value), _sign(value)) if state.step else (0.0, "?")
+            _paint(sheet, (LEFT + column * cell, y, cell - 1, CELL - 1), columns.scale, *look)
 
 
 def _cell(columns: Columns, step: int, row: int, column: int) -> tuple[float, str, bool, bool]:
@@ -83,7 +72,9 @@ def _sign(value: float) -> str:
     return "+" if value > 0 else "-" if value < 0 else "0"
 
 
-def _paint(sheet: Sheet, box: tuple, value: float, scale: float, mark: str, lost: bool, won: bool) -> None:
+def _paint(
+    sheet: Sheet, box: Box, scale: float, value: float, mark: str, lost: bool = False, won: bool = False
+) -> None:
     strength = min(1.0, abs(value) / (scale or 1)) ** 0.6 * (0.3 if lost else 1)
     full = np.array(ImageColor.getrgb(SIGNED[-1][1] if value > 0 else SIGNED[0][1]))
     fill = tuple(int(c) for c in 255 + (full - 255) * strength)
@@ -111,6 +102,6 @@ def _maps(sheet: Sheet, top: float, height: float, state: WalkState) -> None:
     ]
     highest = max(values[:, 0].max() for _, _, values in series) or 1.0
     sheet.text(LEFT + 600, top - 20, "mean size in this layer", 12)
-    bars(sheet, (LEFT + 640, top + 24, 220, height - 24), ["" for _ in tasks], series, highest, ".0e")
+    bars(sheet, (LEFT + 640, top + 24, 220, height - 24), ["" for _ in tasks], series, highest, ".1e")
     for place, task in enumerate(tasks):
         sheet.upright(LEFT + 640 + (place + 0.5) * 220 / len(tasks), top + height + 4, task)
