@@ -46,6 +46,7 @@ ODD = re.compile(  # barcodes, ornaments, outlines of outlines: nobody could rea
     r"barcode|redacted|^flow |hentaigana|emoji|kapakana|linefont|wavefont|guides|blank|material|symbols|moirai|music"
     r"|palette mosaic|rock 3d|math"
 )
+PER_FILE = re.compile(r"\s+[^\s:]+\.[ot]tf:\s+")  # the same line once more for every file of a family
 LICENCES = {"SIL Open Font License, 1.1", "Apache License, Version 2.0"}
 WANTED = {  # families that draw each script, where there are as many
     "japanese": 60, "korean": 36, "khmer": 28, "telugu": 27, "thai": 34, "hebrew": 45, "arabic": 45, "devanagari": 45,
@@ -149,10 +150,8 @@ def credit(tarball: Path) -> dict[str, str]:
     """Family, licence and attribution of a font package, as its own metadata states them."""
     files = dict(members(tarball))
     about = json.loads(files["metadata.json"])
-    packed = json.loads(files["package.json"])["license"]
     return {
         "family": about["family"],
         "licence": about["license"]["type"],
-        "packaged": packed,
-        "attribution": about["license"].get("attribution", ""),
+        "attribution": "; ".join(dict.fromkeys(PER_FILE.split(about["license"].get("attribution", "")))),
     }

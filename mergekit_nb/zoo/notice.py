@@ -16,8 +16,8 @@ HEAD = f"""\
 The models and pictures of the embedded zoo "clip8" (mergekit_nb/zoo/clip8)
 ===========================================================================
 
-The pictures are small renderings (32 x 32 pixels) made from the works below; nothing else was changed. The models were
-trained on them from scratch by this project and carry its licence, Apache-2.0.
+The pictures are small renderings (32 x 32 pixels, task icons in grey) made from the works below, and stay under the
+licences named here. The models were trained on them from scratch by this project and carry its licence, Apache-2.0.
 
 MNIST (task mnist), package {MNIST}
   Yann LeCun, Corinna Cortes, Christopher J.C. Burges: The MNIST database of handwritten digits.
