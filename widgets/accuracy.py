@@ -160,6 +160,7 @@ class Accuracy(Panel):
 
     def _other_limit(self, change: dict) -> None:
         self.limit = change["new"] or None
+        self.said.value = "Not measured with so many images yet." if self._missing() else self._summary()
         self._draw()
 
     def _show_partial(self, partial: tuple[int, int, str]) -> None:

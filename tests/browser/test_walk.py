@@ -113,9 +113,10 @@ def test_accuracy_is_measured_while_you_watch(walk, theme):
     page = walk.page
     walk.theme(theme)
     page.locator(".mk-step button").nth(3).click()
-    page.locator(".mk-images select").select_option({"light": "50", "dark": "100"}[theme])
+    images = {"light": "50", "dark": "100"}[theme]
+    page.locator(".mk-images select").select_option(images)
     page.locator(".mk-run").click()
-    page.wait_for_function(SAYS, arg="Mean over 8 tasks", timeout=120_000)
+    page.wait_for_function(SAYS, arg=f"Mean over 8 tasks, at most {images} images", timeout=120_000)
     shown = {trace["name"]: trace["y"] for trace in walk.traces(".mk-accuracy") if trace["visible"] is True}
     means = {name: values[-1] for name, values in shown.items()}
     assert means["elect"] < means["+ mask"] < means["individual experts"]

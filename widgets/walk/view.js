@@ -1,5 +1,4 @@
 // Draws the grid of single weights, reports clicks and keys. Every number comes from Python.
-const TRAITS = ["columns", "step", "selected"];
 
 const array = (Type, view) => new Type(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const sign = (value) => (value > 0 ? "+" : value < 0 ? "−" : "0");
@@ -80,77 +79,114 @@ function build(d) {
   return table;
 }
 
-function render({ model, el }) {
-  el.classList.add("mk-walk-grid");
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab would take the arrow keys
-  const frame = make("div", { class: "frame" }), live = make("p", { class: "live", "aria-live": "polite" });
-  const legend = make("p", { class: "legend" });
-  el.append(frame, legend, live);
-  let data, table, shape = "", focus = [0, 0];
-  const cell = (row, column) => table.querySelector(`td[data-row="${row}"][data-column="${column}"]`);
+class View {
+  constructor(model, el) {
+    this.model = model;
+    this.el = el;
+    this.shown = ""; // which weights the table was built for
+    this.focus = [0, 0]; // row and column of the one cell that Tab reaches
+    [this.frame, this.legend, this.live] = [make("div", { class: "frame" }), make("p", { class: "legend" }), make("p", { class: "live", "aria-live": "polite" })];
+    el.classList.add("mk-walk-grid");
+    el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab would take the arrow keys
+    el.append(this.frame, this.legend, this.live);
+    this.frame.addEventListener("click", (event) => this.click(event));
+    this.frame.addEventListener("keydown", (event) => this.key(event));
+  }
 
-  const settle = () => { // the one cell that Tab reaches, and what is said about it
-    focus = [Math.min(focus[0], data.T + 1), Math.min(focus[1], data.K - 1)];
-    for (const old of table.querySelectorAll('td[tabindex="0"]')) { old.tabIndex = -1; old.removeAttribute("aria-selected"); }
-    const chosen = cell(...focus);
+  cell(row, column) {
+    return this.table.querySelector(`td[data-row="${row}"][data-column="${column}"]`);
+  }
+
+  set(trait, value) {
+    this.model.set(trait, value);
+    this.model.save_changes();
+  }
+
+  draw() {
+    const columns = this.model.get("columns"), step = this.model.get("step");
+    if (!columns.index) return;
+    this.data = unpack(columns);
+    this.rebuild();
+    for (const node of this.table.querySelectorAll("[data-from]")) node.classList.toggle("later", step < +node.dataset.from);
+    for (const td of this.table.querySelectorAll("td[data-row]")) this.fill(td, step);
+    this.legend.textContent = `${columns.legend[step]} In the grid: arrow keys move, 0 to 3 choose the step.`;
+    this.el.dataset.step = step;
+    this.settle();
+  }
+
+  rebuild() { // new nodes only for new weights: between steps the same cells change colour
+    const { tasks, index, tensor, scalers } = this.data, wanted = JSON.stringify([tasks, index, tensor, scalers]);
+    if (wanted === this.shown) return;
+    const held = this.table && this.table.contains(document.activeElement);
+    this.table = build(this.data);
+    this.shown = wanted;
+    this.frame.replaceChildren(this.table);
+    if (held) requestAnimationFrame(() => this.cell(...this.focus).focus({ preventScroll: true }));
+  }
+
+  fill(td, step) {
+    const row = +td.dataset.row, j = +td.dataset.column, d = this.data, voting = step === 1 && row < d.T;
+    paint(td, shown(d, step, row, j), d);
+    td.textContent = glyph(d, step, row, j);
+    td.classList.toggle("lose", voting && !d.kept[row * d.K + j]);
+    td.classList.toggle("win", voting && d.winner[j] === row);
+    td.setAttribute("aria-label", sentence(d, step, row, j));
+  }
+
+  settle() { // one cell can be reached by Tab; what it holds is said below
+    this.focus = [Math.min(this.focus[0], this.data.T + 1), Math.min(this.focus[1], this.data.K - 1)];
+    for (const old of this.table.querySelectorAll('td[tabindex="0"]')) {
+      old.tabIndex = -1;
+      old.removeAttribute("aria-selected");
+    }
+    const chosen = this.cell(...this.focus);
     chosen.tabIndex = 0;
     chosen.setAttribute("aria-selected", "true");
-    table.querySelectorAll("thead th[scope=col]").forEach((th, j) => th.classList.toggle("here", j === focus[1]));
-    live.textContent = sentence(data, model.get("step"), ...focus);
-  };
-  const go = (row, column) => {
-    focus = [Math.max(0, Math.min(data.T + 1, row)), Math.max(0, Math.min(data.K - 1, column))];
-    settle();
-    cell(...focus).focus({ preventScroll: true });
-    if (focus[0] < data.T) { model.set("selected", [data.tasks[focus[0]], data.index[focus[1]]]); model.save_changes(); }
-  };
-  const draw = () => {
-    const columns = model.get("columns"), step = model.get("step");
-    if (!columns.index) return;
-    data = unpack(columns);
-    const now = JSON.stringify([data.tasks, data.index, data.tensor, data.scalers]);
-    if (now !== shape) { // new nodes only for new weights: between steps the same cells change colour
-      const held = table && table.contains(document.activeElement);
-      table = build(data); shape = now; frame.replaceChildren(table);
-      if (held) requestAnimationFrame(() => cell(...focus).focus({ preventScroll: true }));
-    }
-    for (const node of table.querySelectorAll("[data-from]")) node.classList.toggle("later", step < +node.dataset.from);
-    for (const td of table.querySelectorAll("td[data-row]")) {
-      const row = +td.dataset.row, j = +td.dataset.column, task = row < data.T, kept = task && data.kept[row * data.K + j];
-      paint(td, shown(data, step, row, j), data);
-      td.textContent = glyph(data, step, row, j);
-      td.classList.toggle("lose", task && step === 1 && !kept);
-      td.classList.toggle("win", task && step === 1 && data.winner[j] === row);
-      td.setAttribute("aria-label", sentence(data, step, row, j));
-    }
-    legend.textContent = `${data.legend[step]} In the grid: arrow keys move, 0 to 3 choose the step.`;
-    el.dataset.step = step;
-    settle();
-  };
-  const follow = () => { // a cell set from Python
-    const [task, weight] = model.get("selected") || [];
-    if (!data || task === undefined) return;
-    const row = data.tasks.indexOf(task), column = data.index.indexOf(weight);
-    if (row >= 0 && column >= 0 && (row !== focus[0] || column !== focus[1])) { focus = [row, column]; settle(); }
-  };
-  const onClick = (event) => {
+    this.table.querySelectorAll("thead th[scope=col]").forEach((th, j) => th.classList.toggle("here", j === this.focus[1]));
+    this.live.textContent = sentence(this.data, this.model.get("step"), ...this.focus);
+  }
+
+  go(row, column) {
+    const { T, K, tasks, index } = this.data;
+    this.focus = [Math.max(0, Math.min(T + 1, row)), Math.max(0, Math.min(K - 1, column))];
+    this.settle();
+    this.cell(...this.focus).focus({ preventScroll: true });
+    if (this.focus[0] < T) this.set("selected", [tasks[this.focus[0]], index[this.focus[1]]]);
+  }
+
+  follow() { // a cell chosen from Python
+    const [task, weight] = this.model.get("selected") || [];
+    if (!this.data || task === undefined) return;
+    const row = this.data.tasks.indexOf(task), column = this.data.index.indexOf(weight);
+    if (row < 0 || column < 0) return;
+    this.focus = [row, column];
+    this.settle();
+  }
+
+  click(event) {
     const td = event.target.closest("td[data-row]");
-    if (td) go(+td.dataset.row, +td.dataset.column);
-  };
-  const onKey = (event) => {
-    const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0], Home: [0, -1e6], End: [0, 1e6] }[event.key];
-    if (move) go(focus[0] + move[0], focus[1] + move[1]);
-    else if ("0123".includes(event.key)) { model.set("step", +event.key); model.save_changes(); }
+    if (td) this.go(+td.dataset.row, +td.dataset.column);
+  }
+
+  key(event) {
+    const far = this.data.K;
+    const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0], Home: [0, -far], End: [0, far] }[event.key];
+    if (move) this.go(this.focus[0] + move[0], this.focus[1] + move[1]);
+    else if ("0123".includes(event.key)) this.set("step", +event.key);
     else return;
     event.preventDefault();
     event.stopPropagation();
-  };
+  }
+}
+
+function render({ model, el }) {
+  const view = new View(model, el), draw = () => view.draw(), follow = () => view.follow();
   const listeners = { columns: draw, step: draw, selected: follow };
-  for (const trait of TRAITS) model.on(`change:${trait}`, listeners[trait]);
-  frame.addEventListener("click", onClick);
-  frame.addEventListener("keydown", onKey);
+  for (const [trait, listener] of Object.entries(listeners)) model.on(`change:${trait}`, listener);
   draw();
   follow();
-  return () => { for (const trait of TRAITS) model.off(`change:${trait}`, listeners[trait]); };
+  return () => {
+    for (const [trait, listener] of Object.entries(listeners)) model.off(`change:${trait}`, listener);
+  };
 }
 export default { render };
