@@ -9,22 +9,21 @@ import io
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
+import plotly.graph_objects as go
+import plotly.io as pio
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
 
 HERE = Path(__file__).parent
 LARGEST = 1_500_000  # bytes; beyond it previews give up
+FIGURE = "application/vnd.plotly.v1+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-# figures as data for JupyterLab and as PNG for all others; needs Chrome or Chromium
-RENDER = """
-import plotly.io as pio
-pio.renderers["png"].width, pio.renderers["png"].scale = 900, 1.5
-pio.renderers.default = "plotly_mimetype+png"
-"""
+WIDTH, SCALE = 900, 1.5  # of a picture: CSS pixels, and real pixels for each
 
 
 def sources() -> list[Path]:
@@ -32,17 +31,30 @@ def sources() -> list[Path]:
     return sorted(HERE.glob("[0-9]*.py"))
 
 
-def execute(notebook: NotebookNode, *, before: str = "", timeout: int = 600) -> NotebookNode:
-    """Run all cells in a fresh kernel, widgets without waiting for clicks, and after `before`, which leaves no trace.
+def execute(notebook: NotebookNode, *, timeout: int = 600) -> NotebookNode:
+    """Run all cells in a fresh kernel, widgets without waiting for clicks; `timeout` is in seconds, for each cell.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     os.environ["MERGEKIT_NB_HEADLESS"] = "1"
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(before))
     where = {"metadata": {"path": str(HERE)}}
     NotebookClient(notebook, timeout=timeout, store_widget_state=False, resources=where).execute()
-    del notebook.cells[0]
+    return notebook
+
+
+def picture(notebook: NotebookNode) -> NotebookNode:
+    """Put a PNG beside every plotly figure; needs Chrome or Chromium, which kaleido starts once for all of them."""
+    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    shown = [data for data in shown if FIGURE in data]
+    figures = [go.Figure(data[FIGURE]["data"], data[FIGURE]["layout"]) for data in shown]
+    for figure in figures:
+        figure.layout.width = figure.layout.width or WIDTH
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{place}.png" for place in range(len(figures))]
+        pio.write_images(figures, files, scale=SCALE)
+        for data, file in zip(shown, files, strict=True):
+            data["image/png"] = base64.b64encode(file.read_bytes()).decode()
     return notebook
 
 
@@ -84,7 +96,7 @@ def build(source: Path) -> Path:
     Raises:
         ValueError: it became larger than a preview bears.
     """
-    notebook = tidy(execute(jupytext.read(source), before=RENDER))
+    notebook = tidy(picture(execute(jupytext.read(source))))
     text = nbformat.writes(notebook) + "\n"
     if len(text.encode()) > LARGEST:
         raise ValueError(f"{source.stem}.ipynb is {len(text.encode()):,} bytes, more than {LARGEST:,}: show less")

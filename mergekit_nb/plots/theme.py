@@ -1,5 +1,6 @@
 """How every figure looks: the "mk" template, colours a colour-blind reader can tell apart, no upload button."""
 
+import sys
 from os import PathLike
 from pathlib import Path
 
@@ -31,13 +32,17 @@ pio.templates["mk"] = go.layout.Template(
         "yaxis": _AXIS,
     }
 )
-# plotly 4's mode bar offers to upload the chart to a cloud: not from a notebook of ours
-pio.renderers["plotly_mimetype"].config.update(CONFIG)
 
 
 def figure(title: str, **layout: object) -> go.Figure:
     """An empty figure in the "mk" template."""
     return go.Figure(layout={"template": "mk", "title": {"text": title}, **layout})
+
+
+def quiet() -> None:
+    """Take logo and upload button off every figure a notebook shows: plotly.js 4 offers to send charts to a cloud."""
+    for renderer in ("plotly_mimetype", "notebook", "colab"):
+        pio.renderers[renderer].config.update(CONFIG)
 
 
 def show(fig: go.Figure) -> None:
@@ -57,3 +62,7 @@ def png(fig: go.Figure, path: str | PathLike[str] | None = None, *, scale: float
     if path is not None:
         Path(path).write_bytes(image)
     return image
+
+
+if "ipykernel" in sys.modules:  # elsewhere nothing is shown, and asking plotly for its renderers takes a second
+    quiet()

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import plot_tables as tables
@@ -14,6 +16,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from mergekit_nb import plots
+from mergekit_nb.plots import theme
 
 FIGURES = {
     "cosine_matrix": lambda: plots.cosine_matrix(tables.cosines()),
@@ -38,12 +41,16 @@ def test_every_figure_fits_both_themes_and_stays_small(name):
     assert len(fig.to_json()) < 20_000
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_the_page_of_a_figure_has_no_upload_button_and_asks_nothing_of_the_network(name):
+@pytest.mark.parametrize("renderer", ["plotly_mimetype", "notebook", "colab"])
+def test_a_figure_in_a_notebook_has_no_upload_button(renderer):
+    theme.quiet()
     assert plots.CONFIG["showSendToCloud"] is False
-    assert pio.renderers["plotly_mimetype"].config["showSendToCloud"] is False
-    bundle = pio.renderers["plotly_mimetype"].to_mimebundle(FIGURES[name]().to_dict())
-    assert bundle["application/vnd.plotly.v1+json"]["config"]["showSendToCloud"] is False
+    assert pio.renderers[renderer].config.items() >= plots.CONFIG.items()
+
+
+def test_importing_plots_in_a_kernel_is_enough_for_that():
+    code = "import ipykernel, mergekit_nb.plots, plotly.io as p; print(p.renderers['plotly_mimetype'].config)"
+    assert str(plots.CONFIG) in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
 
 
 def test_cosines_stand_on_both_sides_of_an_empty_diagonal():
