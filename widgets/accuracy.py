@@ -7,9 +7,6 @@ from typing import Any
 
 import ipywidgets
 import pandas as pd
-
-from mergekit_nb.evaluation.accuracy import counts
-from mergekit_nb.evaluation.interval import wilson
 from mergekit_nb.widgets.accuracy_figure import bars, mean, outline, show
 from mergekit_nb.widgets.job import Job, headless
 from mergekit_nb.widgets.panel import Panel, bar, html
@@ -17,6 +14,9 @@ from mergekit_nb.widgets.twin import accuracy_picture
 from mergekit_nb.widgets.variants import LABELS, subject
 from mergekit_nb.widgets.walk.state import WalkState
 from mergekit_nb.widgets.walk.study import study
+
+from mergekit_nb.evaluation.accuracy import counts
+from mergekit_nb.evaluation.interval import wilson
 
 OF_STEP = ("individual", "elect", "mask", "rescale")  # whose bars a step outlines
 ALL = 0  # an ipywidgets Dropdown cannot hold None

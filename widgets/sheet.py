@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-
 SCALE = 2  # pixels for every CSS pixel
 INK, FAINT, PAPER = "#1f1f1f", "#6b6b6b", "#ffffff"
 Box = tuple[float, float, float, float]  # left, top, width, height in CSS pixels

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from mergekit_nb.widgets.walk.study import Study
+from torch import Tensor
 
 LABELS = {
     "base": "base, zero-shot",

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from mergekit_nb.widgets.walk.columns import cancelled, chosen, columns
 from mergekit_nb.widgets.walk.study import study
 

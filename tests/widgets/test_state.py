@@ -1,5 +1,4 @@
 import pytest
-
 from mergekit_nb.widgets.walk.state import StateError, WalkState
 
 

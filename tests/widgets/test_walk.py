@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from mergekit_nb.widgets import Accuracy, EmrWalk, Similarity
 from mergekit_nb.widgets.walk.state import StateError
+from PIL import Image
 
 BUDGET = 256_000  # bytes a message may have: more is dropped by some front ends
 
@@ -123,6 +122,15 @@ def test_what_a_model_is_called_cannot_write_into_the_page(models):
 
 def test_the_rescalers_on_the_page_are_the_merges(walk):
     assert walk.grid.columns["scalers"] == [walk.study.merged.patches[task].scale for task in walk.study.tasks]
+
+
+@pytest.mark.parametrize(("rescale", "said"), [("per_tensor", "λ = Σ mean|τ|"), ("global", "λ = mean|τ|")])
+def test_the_formula_shown_is_the_one_used(models, rescale, said):
+    walk = EmrWalk(*models, rescale=rescale)
+    walk.state.step = 3
+    assert said in walk.text.value
+    lowest = min(walk.study.scalers)
+    assert f"{lowest:.2f}" in walk.text.value
 
 
 def test_messages_are_small(walk):

@@ -4,10 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
-from torch import Tensor
-
-from mergekit_nb.evaluation.tasks import Task
-from mergekit_nb.progress import Progress
 from mergekit_nb.widgets.accuracy import Accuracy
 from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 from mergekit_nb.widgets.walk import words
@@ -16,6 +12,10 @@ from mergekit_nb.widgets.walk.grid import Grid, pack
 from mergekit_nb.widgets.walk.state import PICKS, STEPS, StateError, WalkState
 from mergekit_nb.widgets.walk.study import study
 from mergekit_nb.widgets.walk.twin import picture
+from torch import Tensor
+
+from mergekit_nb.evaluation.tasks import Task
+from mergekit_nb.progress import Progress
 
 NO_TASKS = (
     "Accuracy needs something to test on: pass tasks= (a mapping from task name to mergekit_nb.evaluation.tasks.Task)."

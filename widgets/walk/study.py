@@ -7,6 +7,8 @@ from math import prod
 
 import numpy as np
 import torch
+from mergekit_nb.widgets.walk.columns import Columns, chosen, columns
+from mergekit_nb.widgets.walk.measure import Overview, overview
 from torch import Tensor
 
 import mergekit_nb as mk
@@ -15,8 +17,6 @@ from mergekit_nb.progress import Progress
 from mergekit_nb.weights.merged import Merged
 from mergekit_nb.weights.site import layers as by_layer
 from mergekit_nb.weights.task_vectors import TaskVectors
-from mergekit_nb.widgets.walk.columns import Columns, chosen, columns
-from mergekit_nb.widgets.walk.measure import Overview, overview
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from html import escape
 
 import numpy as np
-
 from mergekit_nb.widgets.walk.columns import Columns
 from mergekit_nb.widgets.walk.study import Study
 
@@ -57,10 +56,16 @@ def _mask(study: Study, layer: int, name: str) -> str:
 def _rescale(study: Study, layer: int, name: str) -> str:
     own, masked = study.overview.own[layer], study.overview.masked[layer]
     local = np.divide(own, masked, out=np.ones_like(own), where=masked > 0)
+    each = study.merged.provenance["options"]["rescale"] == "per_tensor"
+    formula, over = (
+        ("Σ mean|τ| / Σ mean|M ⊙ τ<sub>uni</sub>|", "tensors")
+        if each
+        else ("mean|τ| / mean|M ⊙ τ<sub>uni</sub>|", "entries")
+    )
     return (
-        "<b>Rescale.</b> One number a task, λ = mean|τ| / mean|M ⊙ τ<sub>uni</sub>| over the whole model, makes its share as large as its own "
-        f"change was: {span(study.scalers, study.tasks, '.2f')}. <span style='opacity:.7'>From {name} alone it would be "
-        f"{local.min():.2f} to {local.max():.2f}.</span>"
+        f"<b>Rescale.</b> One number a task, λ = {formula} over all {over} of the model, makes its share as large as its own change was: "
+        f"{span(study.scalers, study.tasks, '.2f')}. "
+        f"<span style='opacity:.75'>By the mean over {name} alone it would be {local.min():.2f} to {local.max():.2f}.</span>"
     )
 
 
