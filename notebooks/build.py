@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 LARGEST = 1_500_000  # bytes; beyond it previews give up
 FIGURE = "application/vnd.plotly.v1+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDTH, SCALE = 900, 1.5  # of a picture: CSS pixels, and real pixels for each
+WIDTH, HEIGHT, SCALE = 900, 450, 1.5  # of a picture: CSS pixels, where a figure does not say; real pixels for each
 
 
 def sources() -> list[Path]:
@@ -48,11 +48,11 @@ def picture(notebook: NotebookNode) -> NotebookNode:
     shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     shown = [data for data in shown if FIGURE in data]
     figures = [go.Figure(data[FIGURE]["data"], data[FIGURE]["layout"]) for data in shown]
-    for figure in figures:
-        figure.layout.width = figure.layout.width or WIDTH
+    widths = [figure.layout.width or WIDTH for figure in figures]
+    heights = [figure.layout.height or HEIGHT for figure in figures]
     with TemporaryDirectory() as folder:
         files = [Path(folder) / f"{place}.png" for place in range(len(figures))]
-        pio.write_images(figures, files, scale=SCALE)
+        pio.write_images(figures, files, scale=SCALE, width=widths, height=heights)
         for data, file in zip(shown, files, strict=True):
             data["image/png"] = base64.b64encode(file.read_bytes()).decode()
     return notebook
