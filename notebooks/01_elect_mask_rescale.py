@@ -78,8 +78,8 @@ few = pd.DataFrame(share.flatten(1)[:, ten].numpy(), index=zoo.tasks, columns=co
 plots.weight_grid(few, "Mask: M ⊙ τ<sub>uni</sub>", highest=highest)
 
 # %% [markdown]
-# **Rescale.** Every kept weight has the largest magnitude of all experts, so a share is too long. One number λ for each
-# task makes its mean magnitude what it was before.
+# **Rescale.** A kept weight has the largest magnitude among all who voted for it, so a share is too long. One number λ for
+# each task makes its mean magnitude what it was before.
 
 # %%
 before = taus.abs().flatten(1).mean(1)
@@ -117,8 +117,8 @@ print(f"noise keeps {mask(noise, elect(noise).sign).float().mean():.0%}")
 plots.mask_density(analysis.densities(merged))
 
 # %% [markdown]
-# How long are the vectors? Bars are the experts. The open diamond is the share after the mask: too long. The dot is the share
-# after λ. One λ serves all layers, so no layer fits exactly.
+# How long are the vectors? Bars are the experts. The open diamond is the share after the mask: mostly too long. The dot is the
+# share after λ. One λ serves all layers, so a single layer may be a little off.
 
 # %%
 plots.magnitude_alignment(mk.magnitudes(zoo.base, zoo.experts, merged))
@@ -214,8 +214,8 @@ plots.bytes_against_accuracy(board)
 # %% [markdown]
 # ## 6. Where the rescaler helps, and where it does not
 #
-# The paper says (Eq. 5) that λ brings each share nearer to its task vector, in squared distance. Two tasks with two weights are
-# enough to see that this is not true in general.
+# The paper says (Eq. 5) that λ brings the shares nearer to their task vectors, in squared distance, averaged over tasks. Two
+# tasks with two weights are enough to see that this is not true in general.
 
 # %%
 zero = {"w": torch.zeros(2)}
