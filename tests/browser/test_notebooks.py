@@ -9,7 +9,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_in_a_browser(notebook, path):
-    notebook.open(path.name).run_all(timeout=300)
+    notebook.open(path.name).run_all(timeout=540)
     assert not notebook.problems()
     for place, cell in enumerate(notebook.page.locator(".jp-CodeCell").all()):
         SHOTS.mkdir(exist_ok=True)
