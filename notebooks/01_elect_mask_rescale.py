@@ -152,7 +152,15 @@ average = mk.merge("average", zoo.base, zoo.experts)
 plots.cosine_matrix(mk.similarity(zoo.experts, base=zoo.base))
 
 # %% [markdown]
-# So the mean moves many weights against an expert's will. This is the share of weights for which mean and expert have opposite
+# Is it the same in every layer? This panel and the walk above share one state: move the layer here, and it moves there.
+
+# %%
+from mergekit_nb.widgets import Similarity
+
+Similarity(state=walk.state)
+
+# %% [markdown]
+# The mean moves many weights against an expert's will. This is the share of weights for which mean and expert have opposite
 # signs. One half would be a coin toss.
 
 # %%
