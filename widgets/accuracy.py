@@ -1,7 +1,7 @@
 """Accuracy: how often each step of the merge is right on each task, measured while you watch."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -13,10 +13,11 @@ from mergekit_nb.widgets.panel import Panel, bar, html
 from mergekit_nb.widgets.twin import accuracy_picture
 from mergekit_nb.widgets.variants import LABELS, subject
 from mergekit_nb.widgets.walk.state import WalkState
-from mergekit_nb.widgets.walk.study import study
+from mergekit_nb.widgets.walk.study import Model, state_of
 
 from mergekit_nb.evaluation.accuracy import counts
 from mergekit_nb.evaluation.interval import wilson
+from mergekit_nb.evaluation.tasks import Task
 
 OF_STEP = ("individual", "elect", "mask", "rescale")  # whose bars a step outlines
 ALL = 0  # an ipywidgets Dropdown cannot hold None
@@ -35,14 +36,14 @@ class Accuracy(Panel):
 
     def __init__(
         self,
-        base: Any = None,
-        experts: Any = None,
-        tasks: Any = None,
+        base: Model | None = None,
+        experts: Mapping[str, Model] | None = None,
+        tasks: Mapping[str, Task] | None = None,
         *,
         state: WalkState | None = None,
         limit: int | None = 100,
     ):
-        state = state or WalkState(study(base, experts, tasks))
+        state = state_of(state, base, experts, tasks)
         if not state.study.tests:
             raise ValueError("Accuracy needs tasks= to test on, such as zoo.tasks; these models came without")
         super().__init__(state)

@@ -1,6 +1,6 @@
 """Similarity: how alike the task vectors are, in one layer or over the whole model."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import ipywidgets
 import numpy as np
@@ -9,7 +9,7 @@ from mergekit_nb.widgets.lean import LeanFigure, cells
 from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 from mergekit_nb.widgets.twin import similarity_picture
 from mergekit_nb.widgets.walk.state import WalkState
-from mergekit_nb.widgets.walk.study import study
+from mergekit_nb.widgets.walk.study import Model, state_of
 
 from mergekit_nb.plots.theme import SIGNED
 
@@ -22,8 +22,14 @@ class Similarity(Panel):
         state: another panel's state: the two move together, and nothing is merged again.
     """
 
-    def __init__(self, base: Any = None, experts: Any = None, *, state: WalkState | None = None):
-        state = state or WalkState(study(base, experts))
+    def __init__(
+        self,
+        base: Model | None = None,
+        experts: Mapping[str, Model] | None = None,
+        *,
+        state: WalkState | None = None,
+    ):
+        state = state_of(state, base, experts)
         super().__init__(state)
         self.overview = state.study.overview
         self.limit = _limit([self.overview.similarity(None), *map(self.overview.similarity, range(len(state.layers)))])

@@ -196,6 +196,12 @@ def test_panels_on_one_state_move_together(walk):
     assert control(walk, "layer").value == 3
 
 
+def test_models_and_a_state_together_are_refused(walk, models):
+    for panel in (Similarity, Accuracy):
+        with pytest.raises(ValueError, match="not both"):
+            panel(*models, state=walk.state)
+
+
 def test_similarity_of_the_whole_model_and_of_a_layer(walk):
     similarity = Similarity(state=walk.state)
     np.testing.assert_allclose(similarity.matrix(), walk.study.overview.similarity(0))

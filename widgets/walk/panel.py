@@ -10,9 +10,8 @@ from mergekit_nb.widgets.walk import words
 from mergekit_nb.widgets.walk.figure import show_layer, three
 from mergekit_nb.widgets.walk.grid import Grid, pack
 from mergekit_nb.widgets.walk.state import PICKS, STEPS, StateError, WalkState
-from mergekit_nb.widgets.walk.study import study
+from mergekit_nb.widgets.walk.study import Model, study
 from mergekit_nb.widgets.walk.twin import picture
-from torch import Tensor
 
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.progress import Progress
@@ -37,8 +36,8 @@ class EmrWalk(Panel):
 
     def __init__(
         self,
-        base: Mapping[str, Tensor] | None = None,
-        experts: Mapping[str, Mapping[str, Tensor]] | None = None,
+        base: Model | None = None,
+        experts: Mapping[str, Model] | None = None,
         tasks: Mapping[str, Task] | None = None,
         *,
         progress: Progress = False,

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import torch
 from mergekit_nb.widgets.walk.columns import Columns, chosen, columns
 from mergekit_nb.widgets.walk.measure import Overview, overview
-from torch import Tensor
+from mergekit_nb.widgets.walk.state import WalkState
+from torch import Tensor, nn
 
 import mergekit_nb as mk
 from mergekit_nb.evaluation.tasks import Task, by_name
@@ -17,6 +19,8 @@ from mergekit_nb.progress import Progress
 from mergekit_nb.weights.merged import Merged
 from mergekit_nb.weights.site import layers as by_layer
 from mergekit_nb.weights.task_vectors import TaskVectors
+
+Model = str | Path | Mapping[str, Tensor] | nn.Module  # whatever `mk.open` opens
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class Study:
 
 
 def study(
-    base: Mapping[str, Tensor] | None = None,
-    experts: Mapping[str, Mapping[str, Tensor]] | None = None,
+    base: Model | None = None,
+    experts: Mapping[str, Model] | None = None,
     tasks: Mapping[str, Task] | None = None,
     *,
     progress: Progress = False,
@@ -96,6 +100,24 @@ def study(
     opened = {task: mk.open(expert) for task, expert in experts.items()}
     vectors = TaskVectors(mk.open(base), opened, tuple(merged.vector))
     return Study(vectors, merged, _tests(tasks, vectors.tasks))
+
+
+def state_of(
+    state: WalkState | None,
+    base: Model | None,
+    experts: Mapping[str, Model] | None,
+    tasks: Mapping[str, Task] | None = None,
+) -> WalkState:
+    """Another panel's state, or a new one on models of their own.
+
+    Raises:
+        ValueError: both were given: which models are meant cannot be told.
+    """
+    if state is None:
+        return WalkState(study(base, experts, tasks))
+    if base is not None or experts is not None or tasks is not None:
+        raise ValueError("pass models, or the state= of another panel, not both: the state has its models already")
+    return state
 
 
 def _tests(tasks: Mapping[str, Task] | None, experts: tuple[str, ...]) -> dict[str, Task]:
