@@ -109,8 +109,8 @@ def test_sixteen_bit_weights_are_summed_in_float64(a, b):
 
 
 def test_conflict_survives_products_that_underflow():
-    tiny = {"w": torch.tensor([1e-30, 1e-30])}
-    assert similarity(tiny, {"w": torch.tensor([-1e-30, 1e-30])})["sign_conflict"].item() == 0.5
+    tiny, other = (torch.tensor([sign * 1e-200, 1e-200], dtype=torch.float64) for sign in (1, -1))
+    assert similarity({"w": tiny}, {"w": other})["sign_conflict"].item() == 0.5
 
 
 def test_cosine_by_hand():
