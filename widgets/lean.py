@@ -1,6 +1,8 @@
 """A FigureWidget that does not bring plotly.js along each time: 5 MB travel once per notebook instead of once per figure."""
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -37,10 +39,15 @@ def cells(matrix: np.ndarray) -> list[list[float | None]]:
 
 
 class LeanFigure(go.FigureWidget):
-    """plotly's FigureWidget with its code fetched from the hub; no logo, no upload button."""
+    """plotly's FigureWidget with its code fetched from the hub; no logo, no upload button.
+
+    plotly sends changes as messages that a page which is still loading does not hear. Until the page has drawn the
+    figure, the whole of it is kept up to date as well.
+    """
 
     _esm = LOADER.read_text(encoding="utf-8")
     _hub_ref = traitlets.Unicode().tag(sync=True)
+    _drawn = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, figure: go.Figure):
         super().__init__(figure)
@@ -49,3 +56,19 @@ class LeanFigure(go.FigureWidget):
     @traitlets.default("_hub_ref")  # a default: set later, it would miss the message that opens the widget
     def _default_hub_ref(self) -> str:
         return hub().model_id
+
+    def _send_relayout_msg(self, *args: Any, **kwargs: Any) -> None:
+        super()._send_relayout_msg(*args, **kwargs)
+        self._keep_whole()
+
+    def _send_restyle_msg(self, *args: Any, **kwargs: Any) -> None:
+        super()._send_restyle_msg(*args, **kwargs)
+        self._keep_whole()
+
+    def _send_update_msg(self, *args: Any, **kwargs: Any) -> None:
+        super()._send_update_msg(*args, **kwargs)
+        self._keep_whole()
+
+    def _keep_whole(self) -> None:
+        if not self._drawn:
+            self._widget_layout, self._widget_data = deepcopy(self._layout_obj._props), deepcopy(self._data)

@@ -26,6 +26,7 @@ BEGUN = """() => document.querySelector(".mk-walk-grid")?.dataset.step === "0"
 WALK = """from mergekit_nb.widgets import EmrWalk
 walk = EmrWalk()
 walk"""
+NEXT_CELL = "walk.state.layer = 'block 1'"
 SIMILARITY = """from mergekit_nb.widgets import Similarity
 similarity = Similarity(state=walk.state)
 similarity"""
@@ -55,7 +56,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("notebooks")
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         shutil.copy(notebook, folder)
-    write(folder / "walk.ipynb", WALK, SIMILARITY)
+    write(folder / "walk.ipynb", WALK, SIMILARITY, NEXT_CELL)
     with Lab(folder, tmp_path_factory.mktemp("private")) as server:
         yield server
 
@@ -99,6 +100,7 @@ def walked(chromium: Any, lab: Lab) -> Iterator[NotebookPage]:
         page.open("walk.ipynb").run_all()
         for figure in (".mk-figure", ".mk-accuracy", ".mk-similarity"):
             page.plot(figure)
+        page.begun = page.traces(".mk-figure")
         yield page
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from typing import Any
 
 from tests.browser.lab_server import Lab
@@ -22,12 +24,14 @@ class NotebookPage:
     Attributes:
         outside: addresses outside this machine that were asked for.
         crashes: errors that no script on the page caught.
+        begun: what the walk's figures showed when all cells had run.
     """
 
     def __init__(self, page: Any, lab: Lab):
         self.page, self.lab = page, lab
         self.outside: list[str] = []
         self.crashes: list[str] = []
+        self.begun: list[dict[str, Any]] = []
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda socket: self._note(socket.url))
         page.on("pageerror", lambda error: self.crashes.append(str(error)))
@@ -44,6 +48,13 @@ class NotebookPage:
         self.page.wait_for_function(KERNEL_IDLE, timeout=timeout * SECOND)
         self.page.evaluate("() => jupyterapp.shell.collapseLeft()")
         return self
+
+    def value(self, expression: str) -> Any:
+        """What an expression is in the notebook's kernel; numbers, texts and lists of them."""
+        ask = """async code => { const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            const future = kernel.requestExecute({code: "import json", user_expressions: {value: code}});
+            return (await future.done).content.user_expressions.value.data["text/plain"] }"""
+        return json.loads(ast.literal_eval(self.page.evaluate(ask, f"json.dumps({expression})")))
 
     def theme(self, theme: str) -> None:
         """Switch JupyterLab to "light" or "dark"."""

@@ -173,3 +173,12 @@ def test_the_next_cell_reads_and_sets_the_state(walk):
     walk.python("walk.state.layer = 'block 3'; walk.state.step = 'mask'")
     walk.page.wait_for_function(TEXT_HAS, arg="block 3")
     walk.page.wait_for_function(STEP_IS, arg="2")
+
+
+def test_what_a_cell_set_while_the_page_was_loading_is_drawn(walk):
+    bars = [trace["y"] for trace in walk.begun if trace["type"] == "bar"]
+    layer = walk.value("walk.state.layers.index('block 1')")
+    assert bars == [
+        pytest.approx(walk.value(f"walk.study.overview.{kind}[{layer}].tolist()"))
+        for kind in ("own", "masked", "rescaled")
+    ]

@@ -26,3 +26,18 @@ def test_cells_that_are_no_number_travel_as_nothing():
     import numpy as np
 
     assert cells(np.array([[1.0, np.nan], [np.inf, 0.5]])) == [[1.0, None], [None, 0.5]]
+
+
+def test_what_changes_before_the_page_has_drawn_is_in_the_figure_it_will_draw():
+    figure = LeanFigure(go.Figure(go.Bar(y=[1, 2])))
+    with figure.batch_update():
+        figure.data[0].y, figure.layout.title.text = [3, 4], "new"
+    assert list(figure._widget_data[0]["y"]) == [3, 4]
+    assert figure._widget_layout["title"]["text"] == "new"
+    figure.data[0].y = [5, 6]
+    assert list(figure._widget_data[0]["y"]) == [5, 6]
+    figure.update_layout(font_color="#123456")
+    assert figure._widget_layout["font"]["color"] == "#123456"
+    figure._drawn = True
+    figure.data[0].y = [7, 8]
+    assert list(figure._widget_data[0]["y"]) == [5, 6], "from then on the page keeps it by the messages"

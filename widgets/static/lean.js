@@ -12,6 +12,20 @@ async function load(model) {
   }
 }
 
+// Data and layout follow in messages of their own: drawn before they came, the figure would stay empty.
+function filled(model) {
+  const here = () => model.get("_widget_data").length > 0 && Object.keys(model.get("_widget_layout")).length > 0;
+  if (here()) return Promise.resolve();
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!here()) return;
+      for (const trait of ["_widget_data", "_widget_layout"]) model.off(`change:${trait}`, look);
+      resolve();
+    };
+    for (const trait of ["_widget_data", "_widget_layout"]) model.on(`change:${trait}`, look);
+  });
+}
+
 export default () => {
   let inner;
   return {
@@ -21,7 +35,10 @@ export default () => {
       return inner.initialize(context);
     },
     async render(context) {
+      await filled(context.model);
       const cleanUp = await inner.render(context);
+      context.model.set("_drawn", true);
+      context.model.save_changes();
       let width = 0;
       const place = new ResizeObserver(([entry]) => {
         if (Math.abs(entry.contentRect.width - width) < 2) return;
