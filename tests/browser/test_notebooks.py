@@ -4,6 +4,7 @@ import pytest
 
 from tests.browser.conftest import ROOT, SHOTS
 
+ALL_DRAWN = """() => Array.from(document.querySelectorAll(".js-plotly-plot")).every(plot => plot._fullData?.length)"""
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -11,6 +12,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def test_it_runs_in_a_browser(notebook, path):
     notebook.open(path.name).run_all(timeout=540)
     assert not notebook.problems()
+    notebook.page.wait_for_function(ALL_DRAWN)
     for place, cell in enumerate(notebook.page.locator(".jp-CodeCell").all()):
         SHOTS.mkdir(exist_ok=True)
         cell.screenshot(path=SHOTS / f"{path.stem}-cell-{place:02}.png")
