@@ -73,7 +73,7 @@ class NotebookPage:
         """Run every cell; fails with what a cell raised."""
         self.page.set_default_timeout(timeout * SECOND)
         self.page.evaluate("async () => { await jupyterapp.commands.execute('notebook:run-all-cells') }")
-        self.page.set_default_timeout(30 * SECOND)
+        self.page.set_default_timeout(60 * SECOND)
         raised = self.page.locator(ERRORS).all_inner_texts()
         assert not raised, "\n".join(raised)
         return self
@@ -81,7 +81,7 @@ class NotebookPage:
     def plot(self, css: str) -> Any:
         """The plotly graph inside, or at, the element that `css` finds, once it is drawn."""
         selector = f"{css}.js-plotly-plot, {css} .js-plotly-plot"
-        self.page.wait_for_function(DRAWN, arg=selector)
+        self.page.wait_for_function(DRAWN, arg=selector, timeout=120 * SECOND)  # a busy machine takes its time
         return self.page.query_selector(selector)
 
     def traces(self, css: str) -> list[dict[str, Any]]:
