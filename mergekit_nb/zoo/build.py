@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from mergekit_nb.zoo.train import Recipe, finetune, pretrain
 CONTEXT = 16  # tokens
 WORDS = 4096 - 256 - 2  # at most; the pool has fewer
 PRETRAIN = Recipe(steps=7000, batch=160, rate=1.5e-3, warmup=300)
-FINETUNE = Recipe(steps=600, batch=128, rate=3e-4, warmup=30)
+SETTLE = Recipe(steps=600, batch=160, rate=2e-3, warmup=20, share=0.0)  # the pool alone: leaves experts more to learn
+FINETUNE = Recipe(steps=400, batch=128, rate=2.5e-4, warmup=20)
 
 
 def build(
@@ -89,11 +91,10 @@ def train(
     settings = config(tokenizer)
     common = {"seed": seed, "device": chosen, "log": log}
     torch.set_flush_denormal(True)  # optimiser states fade into denormals, which are slow
-    first, then = recipes(steps)
-    base = _kept(
-        work / "base.safetensors",
-        lambda: pretrain(settings, tokenizer, piles, pool, first, checkpoint=work / "base.ckpt", **common),
-    )
+    first, second, then = recipes(steps)
+    learn = partial(pretrain, settings, tokenizer, piles, pool, **common)
+    young = _kept(work / "pretrained.safetensors", lambda: learn(first, checkpoint=work / "pretrained.ckpt"))
+    base = _kept(work / "base.safetensors", lambda: learn(second, start=young, checkpoint=work / "base.ckpt"))
     experts = {
         task: _kept(
             work / f"{task}.safetensors",
@@ -123,20 +124,19 @@ def config(tokenizer: Tokenizer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def recipes(steps: int | None) -> tuple[Recipe, Recipe]:
-    """How the base and how each expert is trained; ``steps`` shortens both."""
+def recipes(steps: int | None) -> tuple[Recipe, Recipe, Recipe]:
+    """The two stages of the base, then how each expert is trained; ``steps`` shortens them all."""
+    stages = (PRETRAIN, SETTLE, FINETUNE)
     if steps is None:
-        return PRETRAIN, FINETUNE
-    warmup = max(1, steps // 10)
-    return replace(PRETRAIN, steps=steps, warmup=warmup), replace(FINETUNE, steps=steps, warmup=warmup)
+        return stages
+    return tuple(replace(stage, steps=steps, warmup=max(1, steps // 10)) for stage in stages)
 
 
 def made(seed: int, device: str, steps: int | None, sources: Mapping[str, str]) -> dict[str, Any]:
     """How a zoo was made, for its card."""
-    first, then = recipes(steps)
     libraries = ("torch", "open_clip_torch", "safetensors", "numpy", "pillow", "resvg-py", "fonttools")
     return {
-        "recipe": {"pretrain": asdict(first), "finetune": asdict(then)},
+        "recipe": dict(zip(("pretrain", "settle", "finetune"), map(asdict, recipes(steps)), strict=True)),
         "seed": seed,
         "device": pick(device).type,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},

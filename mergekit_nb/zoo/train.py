@@ -34,6 +34,7 @@ class Recipe:
         decay: decoupled weight decay of matrices.
         pull: decoupled decay towards the starting weights per step at the peak rate (L2-SP, Li et al. 2018).
         smoothing: label smoothing of the cross-entropy.
+        share: of a pre-training batch, the part drawn from the tasks' "pre" pictures; the rest comes from the pool.
     """
 
     steps: int
@@ -43,6 +44,7 @@ class Recipe:
     decay: float = 0.05
     pull: float = 0.0
     smoothing: float = 0.0
+    share: float = 0.5
 
     def at(self, step: int) -> float:
         """Share of the peak rate at a step, in (0, 1]."""
@@ -56,15 +58,17 @@ def pretrain(
     pool: Pool,
     recipe: Recipe,
     *,
+    start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str = "cpu",
     checkpoint: Path | None = None,
     keep_every: int = 500,
     log: Callable[[str], None] = print,
 ) -> dict[str, Tensor]:
-    """Train the base contrastively; half of each batch is the tasks' "pre" pictures, half the pool.
+    """Train the base contrastively on the pool and the tasks' "pre" pictures.
 
     Args:
+        start: a state dict to go on from; fresh weights by default.
         checkpoint: a file to resume from and to save to, every ``keep_every`` steps.
 
     Returns:
@@ -72,11 +76,13 @@ def pretrain(
     """
     torch.manual_seed(seed)
     model = build(config).to(device).train()
+    if start is not None:
+        model.load_state_dict(start)
     optimiser = _adamw(model.parameters(), recipe)
-    start = _resume(checkpoint, model, optimiser)
-    sample = Sampler(piles, pool, recipe.batch)
+    done = _resume(checkpoint, model, optimiser)
+    sample = Sampler(piles, pool, recipe.batch, recipe.share)
     tokens = tokenizer(sample.texts).to(device)
-    for step in range(start, recipe.steps):
+    for step in range(done, recipe.steps):
         images, which = sample(seed, step)
         images = augment(preprocess(images.to(device)), _generator(seed, step))
         loss = contrastive(model, images, which.to(device), tokens)
@@ -89,10 +95,10 @@ def pretrain(
 
 
 class Sampler:
-    """Draws pre-training batches: four tasks in turn at random for one half, the pool for the other."""
+    """Draws pre-training batches: a share of pictures from four tasks, drawn anew each time, the rest from the pool."""
 
-    def __init__(self, piles: Mapping[str, Pile], pool: Pool, batch: int, at_once: int = 4):
-        self.batch, self.at_once = batch, min(at_once, len(piles))
+    def __init__(self, piles: Mapping[str, Pile], pool: Pool, batch: int, share: float = 0.5, at_once: int = 4):
+        self.batch, self.of_tasks, self.at_once = batch, int(batch * share), min(at_once, len(piles))
         self.texts, self.lots = list(pool.texts), []
         self.pool = pool.pictures
         for pile in piles.values():
@@ -102,12 +108,11 @@ class Sampler:
     def __call__(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Images uint8 "n 3 32 32" and, for each, which text is its own, int64 "n"."""
         rng = np.random.default_rng([seed, step])
-        half = self.batch // 2
         chosen = rng.choice(len(self.lots), self.at_once, replace=False)
-        draws = [(self.pool, 0, self.batch - half)]
+        draws = [(self.pool, 0, self.batch - self.of_tasks)]
         draws += [
             (*self.lots[lot], len(part))
-            for lot, part in zip(chosen, np.array_split(range(half), self.at_once), strict=True)
+            for lot, part in zip(chosen, np.array_split(range(self.of_tasks), self.at_once), strict=True)
         ]
         images, which = [], []
         for lot, offset, count in draws:
