@@ -1,7 +1,7 @@
 """Fills the README's tables from the code and from one measured file, so that no figure in it is typed.
 
-    python benchmarks/readme.py            the tree and the tables, from benchmarks/zoo.csv
-    python benchmarks/readme.py --measure  runs every method on the zoo's test split first, and writes that file
+python benchmarks/readme.py            the tree and the tables, from benchmarks/zoo.csv
+python benchmarks/readme.py --measure  runs every method on the zoo's test split first, and writes that file
 """
 
 from __future__ import annotations
@@ -50,13 +50,15 @@ def scores(frame: pd.DataFrame) -> str:
     """Mean test accuracy with its interval, and what each costs."""
     from mergekit_nb.compare import table
 
-    wide = table(frame)
+    wide = table(frame.assign(seconds=0.0))  # how long a merge took is not a fact about the zoo
     rows = ["| | " + " | ".join(frame["task"].unique()) + " | **mean** | 95 % interval | options | MB |"]
     rows.append("|---|" + "---|" * (frame["task"].nunique() + 4))
     for method, row in wide.iterrows():
         tasks = " | ".join(f"{100 * row[task]:.1f}" for task in frame["task"].unique())
         interval = f"{100 * row['low']:.1f} – {100 * row['high']:.1f}"
-        rows.append(f"| {method} | {tasks} | **{100 * row['mean']:.1f}** | {interval} | {row['options']} | {row['bytes'] / 1e6:.1f} |")
+        rows.append(
+            f"| {method} | {tasks} | **{100 * row['mean']:.1f}** | {interval} | {row['options']} | {row['bytes'] / 1e6:.1f} |"
+        )
     return "\n".join(rows)
 
 

@@ -42,7 +42,21 @@ def test_the_folder_widgets_is_imported_under_one_name_only():
 
 
 def test_public_names_of_the_contract_are_there():
-    names = ["open", "merge", "load", "methods", "METHODS", "similarity", "zoo", "evaluate", "compare", "magnitudes", "Merged", "TaskVectors", "Cancelled"]
+    names = [
+        "open",
+        "merge",
+        "load",
+        "methods",
+        "METHODS",
+        "similarity",
+        "zoo",
+        "evaluate",
+        "compare",
+        "magnitudes",
+        "Merged",
+        "TaskVectors",
+        "Cancelled",
+    ]
     assert [n for n in names if not hasattr(mergekit_nb, n)] == []
 
 
