@@ -39,7 +39,8 @@ def _tasks(card: Mapping) -> list[str]:
         "The base saw the *pre* pictures, an expert *pre* and *train*. No two splits share a picture; those of letters,",
         "scripts and kana share no maker of fonts, those of icons no family of icon sets, and of emoji no vendor (test is",
         "Twemoji, validation EmojiOne). Shipped are test, validation, and some unlabelled training pictures (calibration).",
-        "Every choice (rates, lengths, pulls) was made on validation, none on test.",
+        "Choices were made on validation. One was not blind: a first zoo without the *settle* stage gained too little from",
+        "fine-tuning (validation 75.8 to 80.5 %), and when the stage was added its test figures (84.4 to 87.1 %) had been seen.",
         "",
     ]
 
