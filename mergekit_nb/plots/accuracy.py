@@ -1,5 +1,6 @@
 """Accuracy of merged models: task by task with intervals, and against the bytes they cost."""
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -12,12 +13,13 @@ _USUAL = ("average", "task_arithmetic", "ties", "emr", "dare")  # these look the
 _REFERENCES = {"base": (theme.TEXT, "triangle-down"), "individual": (theme.TEXT, "triangle-up")}
 
 
-def accuracy_by_task(table: pd.DataFrame, *, lowest: float = 0.0) -> go.Figure:
+def accuracy_by_task(table: pd.DataFrame) -> go.Figure:
     """Accuracy of every method on every task with 95 % intervals, and the mean over tasks at the right.
 
     Args:
         table: what `compare` returns, or what `evaluate` returns (then there is one method).
-        lowest: where the accuracy axis begins, in [0, 1).
+
+    The axis ends at 100 % and begins at the ten per cent below the lowest interval: these are dots, not lengths.
     """
     if "method" not in table:
         table = table.assign(method="accuracy")
@@ -27,7 +29,8 @@ def accuracy_by_task(table: pd.DataFrame, *, lowest: float = 0.0) -> go.Figure:
     for method, part in table.groupby("method", sort=False):
         fig.add_scatter(x=part["task"], y=part["accuracy"], name=str(method), **looks[method], error_y=_bars(part))
     fig.add_vline(x=table["task"].nunique() - 1.5, line={"dash": "dot", "color": theme.TEXT, "width": 1})
-    fig.update_traces(hovertemplate="%{x}: %{y:.1%}")
+    fig.update_traces(hovertemplate="%{x}: %{y:.1%}", cliponaxis=False)
+    lowest = math.floor(10 * table["low"].min()) / 10
     fig.update_xaxes(type="category", showgrid=False)
     return fig.update_yaxes(range=[lowest, 1], tickformat=".0%", title={"text": "accuracy"})
 

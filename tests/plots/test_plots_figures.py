@@ -147,7 +147,7 @@ def test_accuracies_have_their_intervals_and_the_mean_comes_last():
     half = np.sqrt(3 * 0.1**2) / 3  # three independent tasks: their distances add in squares
     assert_allclose(emr.error_y.array, [0.1, 0.1, 0.1, half])
     assert_allclose(emr.error_y.arrayminus, [0.1, 0.1, 0.1, half])
-    assert fig.layout.yaxis.range == (0, 1)
+    assert fig.layout.yaxis.range == (0.4, 1)  # the lowest interval begins at 0.4
     assert len({(trace.marker.color, trace.marker.symbol) for trace in fig.data}) == 4
 
 
