@@ -77,6 +77,8 @@ def merge(
         pieces = dict(
             zip(taus.names, _each(executor, partial(work, totals=totals, last=True), taus.names, tick), strict=True)
         )
+    for note in method.notes(taus, totals):
+        warnings.warn(note, stacklevel=2)
     merged = _assemble(method, taus, found, totals, pieces)
     return load(merged.save(out)) if out is not None else merged
 
