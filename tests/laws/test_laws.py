@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import mergekit_nb as mk
 from mergekit_nb.methods import METHODS, Average, Dare, Emr, TaskArithmetic, Ties
 from tests.oracles import ORACLES, emr
-from tests.strategies import methods, models, tensors
+from tests.strategies import cases, methods, models, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:only one expert")
 FLOATS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
@@ -32,17 +32,17 @@ def floating(weights: dict) -> dict:
     return {name: w for name, w in weights.items() if w.is_floating_point()}
 
 
-@given(methods(), models())
-def test_experts_equal_to_the_base_give_the_base(device, method, drawn):
-    base, experts = drawn
+@given(cases())
+def test_experts_equal_to_the_base_give_the_base(device, case):
+    method, (base, experts) = case
     merged = mk.merge(method, base, dict.fromkeys(experts, base), device=device)
     assert all(torch.equal(w, base[n]) for weights in outcomes(merged).values() for n, w in weights.items())
     assert not any(v.any() for v in merged.vector.values())
 
 
-@given(methods(), models(least=2), st.randoms(use_true_random=False))
-def test_the_order_of_the_tasks_changes_nothing(device, method, drawn, random):
-    base, experts = drawn
+@given(cases(least=2, symmetric=True), st.randoms(use_true_random=False))
+def test_the_order_of_the_tasks_changes_nothing(device, case, random):
+    method, (base, experts) = case
     order = random.sample(list(experts), len(experts))
     merged = mk.merge(method, base, experts, device=device)
     shuffled = mk.merge(method, base, {task: experts[task] for task in order}, device=device)
@@ -51,9 +51,9 @@ def test_the_order_of_the_tasks_changes_nothing(device, method, drawn, random):
             torch.testing.assert_close(shuffled.weights(task)[name], weight, rtol=1e-6, atol=1e-7)
 
 
-@given(methods(), models(), st.integers(1, 4))
-def test_workers_change_no_bit(device, method, drawn, workers):
-    base, experts = drawn
+@given(cases(), st.integers(1, 4))
+def test_workers_change_no_bit(device, case, workers):
+    method, (base, experts) = case
     with ThreadPoolExecutor(workers) as pool:
         threaded = mk.merge(method, base, experts, device=device, executor=pool)
     assert same(outcomes(threaded), outcomes(mk.merge(method, base, experts, device=device)))
@@ -78,9 +78,9 @@ def test_a_model_cut_in_pieces_gives_the_same_bits_as_whole(device, method, size
 
 
 @settings(max_examples=40)
-@given(methods(), st.data(), st.sampled_from(FLOATS))
-def test_saved_and_loaded_is_the_same(tmp_path_factory, device, method, data, dtype):
-    base, experts = data.draw(models(dtype))
+@given(st.data(), st.sampled_from(FLOATS))
+def test_saved_and_loaded_is_the_same(tmp_path_factory, device, data, dtype):
+    method, (base, experts) = data.draw(cases(dtype=dtype))
     merged = mk.merge(method, base, experts, device=device)
     back = mk.load(merged.save(tmp_path_factory.mktemp("merge") / "out"))
     assert same(outcomes(back), outcomes(merged))
@@ -94,9 +94,9 @@ def test_saved_and_loaded_is_the_same(tmp_path_factory, device, method, data, dt
         assert all(torch.equal(back.patches[task].mask[name], mask) for name, mask in patch.mask.items())
 
 
-@given(methods(), st.data(), st.sampled_from(FLOATS))
-def test_inputs_stay_as_they_were_and_dtypes_are_kept(device, method, data, dtype):
-    base, experts = data.draw(models(dtype))
+@given(st.data(), st.sampled_from(FLOATS))
+def test_inputs_stay_as_they_were_and_dtypes_are_kept(device, data, dtype):
+    method, (base, experts) = data.draw(cases(dtype=dtype))
     before = {"base": base, **experts}
     before = {owner: {name: w.clone() for name, w in weights.items()} for owner, weights in before.items()}
     merged = mk.merge(method, base, experts, device=device)
@@ -107,9 +107,9 @@ def test_inputs_stay_as_they_were_and_dtypes_are_kept(device, method, data, dtyp
 
 
 @settings(max_examples=300)
-@given(methods(), models())
-def test_a_slow_float64_numpy_oracle_agrees(device, method, drawn):
-    base, experts = drawn
+@given(cases())
+def test_a_slow_float64_numpy_oracle_agrees(device, case):
+    method, (base, experts) = case
     taus = {
         n: np.stack([(e[n].double() - w.double()).numpy() for e in experts.values()]) for n, w in floating(base).items()
     }
