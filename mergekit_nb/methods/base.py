@@ -41,20 +41,14 @@ class Method(ABC):
 
     `measure` looks at one tensor and returns numbers that add up over tensors; `merge` turns one tensor's task vectors
     into one. Both are pure, so a model can be merged in any order, in pieces, by many workers.
-
-    What some methods cannot promise, each says why: `symmetric`, the order of the tasks does not matter; `experts`, the
-    fewest and the most it takes (None: any number); `generic`, it is determined only where no two singular values
-    at a cut are equal.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     leaves: ClassVar[Literal["one model", "shared vector + masks"]] = "one model"
-    symmetric: ClassVar[bool] = True
-    experts: ClassVar[tuple[int, int | None]] = (1, None)
-    generic: ClassVar[bool] = False
     symmetric: ClassVar[bool] = True  # False: the order of the tasks is part of the method
     experts: ClassVar[tuple[int, int | None]] = (1, None)  # how many it takes, least and most
+    generic: ClassVar[bool] = False  # True: determined only where no two singular values at a cut are equal
     per_task: ClassVar[tuple[str, ...]] = ("weights", "scale")  # fields that may hold one number per task
     edit_rounds: ClassVar[int] = 0  # rounds of `measure` that `edit` needs
 

@@ -38,12 +38,14 @@ class Site:
         shape: its shape, without the task axis.
         tasks: the names of the tasks, in the order of the task axis.
         block: which repeated block of the model it lies in; None outside, and where nobody asked.
+        source: the base's weights, for methods that look at weights and not at task vectors alone.
     """
 
     name: str
     shape: tuple[int, ...]
     tasks: tuple[str, ...]
     block: Block | None = None
+    source: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:

@@ -41,7 +41,7 @@ class TaskVectors:
 
     def site(self, name: str) -> Site:
         """Where that tensor lives."""
-        return Site(name, shape_of(self.base, name), self.tasks, self.blocks.get(name))
+        return Site(name, shape_of(self.base, name), self.tasks, self.blocks.get(name), self.base)
 
     @cached_property
     def blocks(self) -> dict[str, Block]:
