@@ -9,6 +9,11 @@ from mergekit_nb.methods.average import Average
 from mergekit_nb.methods.base import Chain, Knob, Method
 from mergekit_nb.methods.dare import Dare
 from mergekit_nb.methods.emr import Emr
+from mergekit_nb.methods.karcher import Karcher
+from mergekit_nb.methods.multi_slerp import MultiSlerp
+from mergekit_nb.methods.nuslerp import NuSlerp
+from mergekit_nb.methods.pcb import Pcb
+from mergekit_nb.methods.slerp import Slerp
 from mergekit_nb.methods.task_arithmetic import TaskArithmetic
 from mergekit_nb.methods.ties import Ties
 
@@ -18,9 +23,14 @@ METHODS: dict[str, type[Method]] = {
     "ties": Ties,
     "dare": Dare,
     "emr": Emr,
+    "pcb": Pcb,
+    "slerp": Slerp,
+    "nuslerp": NuSlerp,
+    "multi_slerp": MultiSlerp,
+    "karcher": Karcher,
 }
 
-__all__ = ["METHODS", "Average", "Chain", "Dare", "Emr", "Knob", "Method", "TaskArithmetic", "Ties", "resolve"]
+__all__ = ["METHODS", "Chain", "Knob", "Method", "resolve", *(cls.__name__ for cls in METHODS.values())]
 
 
 def resolve(method: str | Method, options: dict | None = None) -> Method:
