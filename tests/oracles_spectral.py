@@ -78,7 +78,57 @@ def karcher(method, points):
     return (mean * np.mean([np.linalg.norm(p) for p in points])).reshape(points.shape[1:])
 
 
-SPECTRAL = {}
+def _svd(x):
+    u, s, vh = np.linalg.svd(x, full_matrices=False)
+    rank = int((s > max(x.shape) * np.finfo(float).eps * s.max(initial=0)).sum())
+    return u[:, :rank], s[:rank], vh[:rank]
+
+
+def _orthonormal(x):
+    """x (x'x)^(-1/2), where it has an inverse."""
+    u, _, vh = _svd(x)
+    return u @ vh
+
+
+def matrices(function):
+    """An oracle of matrices only: the other tensors get scale * mean."""
+    return each(lambda m, tau: m.scale * (function(m, tau) if tau.ndim == 3 else tau.mean(0)))
+
+
+def tsv(method, tau):
+    size = min(tau.shape[1:])
+    count = max(size // len(tau) if method.rank is None else int(size * method.rank), 1)
+    if not method.whiten:
+        return sum((u[:, :count] * s[:count]) @ vh[:count] for u, s, vh in map(_svd, tau))
+    us, ss, vs = zip(*map(_svd, tau), strict=True)
+    left = _orthonormal(np.concatenate([u[:, :count] for u in us], 1))
+    right = _orthonormal(np.concatenate([v[:count] for v in vs], 0))
+    return left @ np.diag(np.concatenate([s[:count] for s in ss])) @ right
+
+
+def iso_c(method, tau):
+    u, s, vh = _svd(tau.sum(0))
+    return s.mean() * u @ vh if s.size else 0 * tau[0]
+
+
+def iso_cts(method, tau):
+    size, tasks = min(tau.shape[1:]), len(tau)
+    own = round((size - int(size * method.common)) / tasks)
+    shared = max(size - own * tasks, 0)
+    u, s, vh = _svd(tau.sum(0))
+    parts = [(u[:, :shared], s[:shared], vh[:shared])]
+    away = np.eye(len(u)) - parts[0][0] @ parts[0][0].T
+    for t in tau:
+        rest = away @ t
+        if np.linalg.norm(rest) > 1e-12:
+            u, s, vh = _svd(rest)
+            parts.append((u[:, :own], s[:own], vh[:own]))
+    left, right = np.concatenate([p[0] for p in parts], 1), np.concatenate([p[2] for p in parts], 0)
+    strengths = np.concatenate([p[1] for p in parts])
+    return strengths.mean() * _orthonormal(left) @ _orthonormal(right) if strengths.size else 0 * tau[0]
+
+
+SPECTRAL = {"tsv": matrices(tsv), "iso_c": matrices(iso_c), "iso_cts": matrices(iso_cts)}
 ON_WEIGHTS = {
     "slerp": around(slerp), "nuslerp": around(nuslerp), "multi_slerp": around(multi_slerp), "karcher": around(karcher),
 }  # fmt: skip

@@ -9,6 +9,8 @@ from mergekit_nb.methods.average import Average
 from mergekit_nb.methods.base import Chain, Knob, Method
 from mergekit_nb.methods.dare import Dare
 from mergekit_nb.methods.emr import Emr
+from mergekit_nb.methods.iso_c import IsoC
+from mergekit_nb.methods.iso_cts import IsoCts
 from mergekit_nb.methods.karcher import Karcher
 from mergekit_nb.methods.multi_slerp import MultiSlerp
 from mergekit_nb.methods.nuslerp import NuSlerp
@@ -16,6 +18,7 @@ from mergekit_nb.methods.pcb import Pcb
 from mergekit_nb.methods.slerp import Slerp
 from mergekit_nb.methods.task_arithmetic import TaskArithmetic
 from mergekit_nb.methods.ties import Ties
+from mergekit_nb.methods.tsv import Tsv
 
 METHODS: dict[str, type[Method]] = {
     "average": Average,
@@ -28,9 +31,12 @@ METHODS: dict[str, type[Method]] = {
     "nuslerp": NuSlerp,
     "multi_slerp": MultiSlerp,
     "karcher": Karcher,
+    "tsv": Tsv,
+    "iso_c": IsoC,
+    "iso_cts": IsoCts,
 }
 
-__all__ = ["METHODS", "Chain", "Knob", "Method", "resolve", *(cls.__name__ for cls in METHODS.values())]
+__all__ = ["METHODS", "Chain", "IsoC", "IsoCts", "Knob", "Method", "Tsv", "resolve"]
 
 
 def resolve(method: str | Method, options: dict | None = None) -> Method:

@@ -50,7 +50,8 @@ def test_the_order_of_the_tasks_changes_nothing(device, case, random):
     shuffled = mk.merge(method, base, {task: experts[task] for task in order}, device=device)
     for task in experts:
         for name, weight in merged.weights(task).items():
-            torch.testing.assert_close(shuffled.weights(task)[name], weight, rtol=1e-6, atol=1e-7)
+            # base and vector may cancel: what is left is off by the rounding of numbers up to 10
+            torch.testing.assert_close(shuffled.weights(task)[name], weight, rtol=1e-6, atol=1e-6)
 
 
 @given(cases(), st.integers(1, 4))
