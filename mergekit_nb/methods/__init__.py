@@ -36,7 +36,7 @@ METHODS: dict[str, type[Method]] = {
     "iso_cts": IsoCts,
 }
 
-__all__ = ["METHODS", "Chain", "IsoC", "IsoCts", "Knob", "Method", "Tsv", "resolve"]
+__all__ = ["METHODS", "Chain", "Knob", "Method", "resolve", *(cls.__name__ for cls in METHODS.values())]
 
 
 def resolve(method: str | Method, options: dict | None = None) -> Method:
