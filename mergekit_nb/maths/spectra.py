@@ -31,12 +31,9 @@ def leading(factors: Factors, count: int) -> Factors:
 
 
 def beside(parts: list[Factors]) -> Factors:
-    """Factors side by side: their product is the sum of the products."""
-    return (
-        torch.cat([u for u, _, _ in parts], 1),
-        torch.cat([s for _, s, _ in parts]),
-        torch.cat([v for *_, v in parts]),
-    )
+    """Factors side by side, in float64: their product is the sum of the products."""
+    u, s, vh = zip(*parts, strict=True)
+    return torch.cat(u, 1).double(), torch.cat(s).double(), torch.cat(vh).double()
 
 
 def product(u: Float[Tensor, "out k"], s: Float[Tensor, " k"], vh: Float[Tensor, "k in"]) -> Float[Tensor, "out in"]:
