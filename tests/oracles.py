@@ -6,8 +6,8 @@ import numpy as np
 
 from mergekit_nb.maths.noise import uniform
 from tests.flat import flat, unflat
-from tests.oracles_entrywise import ENTRYWISE
-from tests.oracles_spectral import SPECTRAL
+from tests.oracles_entrywise import ENTRYWISE, tall_masks
+from tests.oracles_spectral import SPECTRAL, SPECTRAL_PER_TASK
 
 
 def average(method, taus, tasks):
@@ -111,3 +111,5 @@ def _elected(method, X):
 ORACLES = {"average": average, "task_arithmetic": task_arithmetic, "ties": ties, "dare": dare}
 ORACLES.update(ENTRYWISE)
 ORACLES.update(SPECTRAL)
+PER_TASK = {"emr": emr, "tall_masks": tall_masks}
+PER_TASK.update(SPECTRAL_PER_TASK)

@@ -128,7 +128,41 @@ def iso_cts(method, tau):
     return strengths.mean() * _orthonormal(left) @ _orthonormal(right) if strengths.size else 0 * tau[0]
 
 
-SPECTRAL = {"tsv": matrices(tsv), "iso_c": matrices(iso_c), "iso_cts": matrices(iso_cts)}
+def tsv_compress(method, taus, tasks):
+    """Every task's own vector: task -> name -> array."""
+    out = {task: {} for task in tasks}
+    for name, tau in taus.items():
+        for task, own in zip(tasks, tau, strict=True):
+            if own.ndim != 2:
+                out[task][name] = own
+                continue
+            size = min(own.shape)
+            count = max(size // len(tau) if method.rank is None else int(size * method.rank), 1)
+            u, s, vh = np.linalg.svd(own)
+            out[task][name] = (u[:, :count] * s[:count]) @ vh[:count]
+    return out
+
+
+def wudi(method, tau):
+    if tau.ndim != 3:
+        return method.scale * tau.mean(0) if method.rest == "mean" else 0 * tau[0]
+    gram, target = np.zeros((tau.shape[2],) * 2), 0 * tau[0]
+    for t in tau[[t.any() for t in tau]]:
+        gram += t.T @ t / (t**2).sum()
+        target += t @ t.T @ t / (t**2).sum()
+    if method.solver == "closed form":
+        return method.scale * target @ np.linalg.pinv(gram, 4 * np.finfo(float).eps, hermitian=True)
+    merged, first, second = tau.sum(0), 0.0, 0.0
+    for step in range(1, method.iterations + 1):
+        gradient = 2 * (merged @ gram - target)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        size = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+        merged = merged - method.rate * first / (1 - 0.9**step) / size
+    return method.scale * merged
+
+
+SPECTRAL = {"tsv": matrices(tsv), "iso_c": matrices(iso_c), "iso_cts": matrices(iso_cts), "wudi": each(wudi)}
+SPECTRAL_PER_TASK = {"tsv_compress": tsv_compress}
 ON_WEIGHTS = {
     "slerp": around(slerp), "nuslerp": around(nuslerp), "multi_slerp": around(multi_slerp), "karcher": around(karcher),
 }  # fmt: skip

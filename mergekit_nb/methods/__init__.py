@@ -7,18 +7,31 @@ from difflib import get_close_matches
 
 from mergekit_nb.methods.average import Average
 from mergekit_nb.methods.base import Chain, Knob, Method
+from mergekit_nb.methods.breadcrumbs import Breadcrumbs
+from mergekit_nb.methods.cabs import Cabs
+from mergekit_nb.methods.consensus import Consensus
 from mergekit_nb.methods.dare import Dare
+from mergekit_nb.methods.della import Della
+from mergekit_nb.methods.dppa import Dppa
 from mergekit_nb.methods.emr import Emr
+from mergekit_nb.methods.fr import Fr
 from mergekit_nb.methods.iso_c import IsoC
 from mergekit_nb.methods.iso_cts import IsoCts
 from mergekit_nb.methods.karcher import Karcher
+from mergekit_nb.methods.lines import Lines
+from mergekit_nb.methods.magmax import MagMax
+from mergekit_nb.methods.model_stock import ModelStock
 from mergekit_nb.methods.multi_slerp import MultiSlerp
 from mergekit_nb.methods.nuslerp import NuSlerp
 from mergekit_nb.methods.pcb import Pcb
+from mergekit_nb.methods.sce import Sce
 from mergekit_nb.methods.slerp import Slerp
+from mergekit_nb.methods.tall_masks import TallMasks
 from mergekit_nb.methods.task_arithmetic import TaskArithmetic
 from mergekit_nb.methods.ties import Ties
 from mergekit_nb.methods.tsv import Tsv
+from mergekit_nb.methods.tsv_compress import TsvCompress
+from mergekit_nb.methods.wudi import Wudi
 
 METHODS: dict[str, type[Method]] = {
     "average": Average,
@@ -27,6 +40,17 @@ METHODS: dict[str, type[Method]] = {
     "dare": Dare,
     "emr": Emr,
     "pcb": Pcb,
+    "breadcrumbs": Breadcrumbs,
+    "della": Della,
+    "dppa": Dppa,
+    "sce": Sce,
+    "cabs": Cabs,
+    "lines": Lines,
+    "tall_masks": TallMasks,
+    "consensus": Consensus,
+    "model_stock": ModelStock,
+    "magmax": MagMax,
+    "fr": Fr,
     "slerp": Slerp,
     "nuslerp": NuSlerp,
     "multi_slerp": MultiSlerp,
@@ -34,9 +58,11 @@ METHODS: dict[str, type[Method]] = {
     "tsv": Tsv,
     "iso_c": IsoC,
     "iso_cts": IsoCts,
+    "tsv_compress": TsvCompress,
+    "wudi": Wudi,
 }
 
-__all__ = ["METHODS", "Chain", "Knob", "Method", "resolve", *(cls.__name__ for cls in METHODS.values())]
+__all__ = ["METHODS", "Chain", "Knob", "Method", "TsvCompress", "Wudi", "resolve"]
 
 
 def resolve(method: str | Method, options: dict | None = None) -> Method:

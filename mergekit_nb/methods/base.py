@@ -17,7 +17,7 @@ from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 Totals = tuple[Mapping[str, Tensor], ...]
-Made = Tensor | tuple[Tensor, Tensor]
+Made = Tensor | tuple[Tensor, Tensor] | list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ class Method(ABC):
 
     @abstractmethod
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Made:
-        """One tensor's merged task vector `*shape`, or that and one bool mask per task `task *shape`."""
+        """One tensor's merged task vector `*shape`, or that and one bool mask per task `task *shape`.
+
+        Or nothing shared, and per task the factors `out rank`, `rank in` of its own vector; [] leaves each its own tensor.
+        """
 
     def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
         """What this method does to task vectors on the left of `|`; `totals` holds its `edit_rounds`."""
@@ -286,6 +289,8 @@ def _check(field: str, value: Any, hint: Any) -> None:
         several = isinstance(value, tuple) and tuple in map(get_origin, kinds)
         for number in value if several else (value,):
             _check_number(field, number, knob)
+        if int in kinds and not isinstance(value, int):
+            raise ValueError(f"{field} is a {knob.unit}, a whole number; got {value!r}")
 
 
 def _check_number(field: str, value: Any, knob: Knob) -> None:

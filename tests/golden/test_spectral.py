@@ -31,3 +31,28 @@ def test_the_authors_merged_task_vectors(case, method, options, device):
     merged = mk.merge(method, base, experts, device=device, **options)
     for name, vector in under(golden, "out/").items():
         assert_close(merged.vector[name], vector, **MANIFEST[case]["compare"], msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_authors_compressed_task_vector(device):
+    case = "tsv_merge/tsv_compress"
+    golden, near = related(case), MANIFEST[case]["compare"]
+    tau = golden["in/x"]
+    merged = mk.merge(
+        "tsv_compress", {"w": 0 * tau}, {"a": {"w": tau}, "zero": {"w": 0 * tau}}, rank=params(case)["sv_reduction"], device=device,
+    )  # fmt: skip
+    assert_close(merged.weights("a")["w"], golden["out/reconstruction"], **near)
+    left, right = merged.patches["a"].factors["w"]
+    assert_close(left.norm(dim=0) * right.norm(dim=1), golden["out/s"], **near)
+    assert not merged.weights("zero")["w"].any()
+
+
+def test_a_compressed_merge_costs_its_factors(tmp_path):
+    tau = related("tsv_merge/tsv_compress")["in/x"]
+    merged = mk.merge(
+        "tsv_compress", {"w": 0 * tau, "b": torch.ones(3)}, {t: {"w": tau, "b": torch.ones(3)} for t in "ab"}
+    )
+    # half of the 12 singular values, 18 + 12 numbers each; the bias of 3 is each task's own
+    assert merged.nbytes == {"shared": 4 * (18 * 12 + 3), "patches": dict.fromkeys("ab", 4 * (6 * (18 + 12) + 3))}
+    back = mk.load(merged.save(tmp_path / "merge"))
+    assert back.nbytes == merged.nbytes
+    assert torch.equal(back.weights("b")["w"], merged.weights("b")["w"])
