@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from mergekit_nb.methods import METHODS
@@ -21,10 +24,14 @@ def methods(draw, cls: type[Method] | None = None) -> Method:
     for name, hint in _hints(cls).items():
         knob = cls.knobs().get(name)
         if knob:
-            options[name] = draw(st.integers(0, 20).map(lambda i, k=knob: k.low + (k.high - k.low) * i / 20))
+            drawn = draw(st.integers(0, 20).map(lambda i, k=knob: k.low + (k.high - k.low) * i / 20))
+            options[name] = round(drawn) if int in get_args(hint) else drawn
         elif _choices(hint):
             options[name] = draw(st.sampled_from(_choices(hint)))
-    return cls(**options)
+    try:
+        return cls(**options)
+    except ValueError:  # some numbers only go together: each is in its range
+        reject()
 
 
 def numbers(limit: int = 2) -> st.SearchStrategy[float]:

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import mergekit_nb as mk
-from mergekit_nb.methods import METHODS, Average, Dare, Emr, TaskArithmetic, Ties
-from tests.oracles import ORACLES, emr
+from mergekit_nb.methods import METHODS, Average, Dare, Emr, Lines, MagMax, Pcb, TallMasks, TaskArithmetic, Ties
+from tests.oracles import ORACLES, PER_TASK
 from tests.oracles_spectral import ON_WEIGHTS
 from tests.strategies import cases, methods, models, tensors
 
@@ -64,7 +64,7 @@ def test_workers_change_no_bit(device, case, workers):
 
 ENTRYWISE = st.one_of(
     methods(Average), methods(TaskArithmetic), methods(Ties).filter(lambda m: m.scope == "model"),
-    methods(Emr).filter(lambda m: m.rescale == "global"),
+    methods(Emr).filter(lambda m: m.rescale == "global"), methods(Pcb), methods(MagMax), methods(Lines), methods(TallMasks),
 )  # fmt: skip
 
 
@@ -117,8 +117,8 @@ def test_a_slow_float64_numpy_oracle_agrees(device, case):
         n: np.stack([(e[n].double() - w.double()).numpy() for e in experts.values()]) for n, w in floating(base).items()
     }
     merged = mk.merge(method, base, experts, device=device, dtype=torch.float64)
-    if isinstance(method, Emr):
-        expected = emr(method, taus, merged.tasks)
+    if method.name in PER_TASK:
+        expected = PER_TASK[method.name](method, taus, merged.tasks)
     else:
         weights = {n: w.double().numpy() for n, w in floating(base).items()}
         oracles = {**ORACLES, **{name: partial(oracle, base=weights) for name, oracle in ON_WEIGHTS.items()}}
