@@ -3,6 +3,7 @@
 from mergekit_nb import methods
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
+from mergekit_nb.engine.interpolate import blend, interpolate
 from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.tasks import Task
@@ -19,8 +20,10 @@ __all__ = [
     "Merged",
     "Task",
     "TaskVectors",
+    "blend",
     "compare",
     "evaluate",
+    "interpolate",
     "load",
     "magnitudes",
     "merge",

@@ -66,9 +66,11 @@ def without(basis: Float[Tensor, "out k"], x: Float[Tensor, "out in"]) -> Float[
 
 def side_by_side(taus: Float[Tensor, "task out in"]) -> Float[Tensor, "out task_in"]:
     """All tasks' matrices in one, along the input axis."""
-    return rearrange(taus, "task out in -> out (task in)")
+    return rearrange(taus, "task rows columns -> rows (task columns)")
 
 
-def on_top(taus: Float[Tensor, "task out in"]) -> Float[Tensor, "task_out in"]:
-    """All tasks' matrices in one, along the output axis."""
-    return rearrange(taus, "task out in -> (task out) in")
+def core_bases(
+    b: Float[Tensor, "out task_rank"], a: Float[Tensor, "task_rank in"], eps: float
+) -> tuple[Float[Tensor, "out k"], Float[Tensor, "l in"]]:
+    """Orthonormal bases of what all outputs and all inputs of stacked LoRA factors span, strongest directions first."""
+    return thin_svd(b, eps)[0], thin_svd(a, eps)[2]

@@ -10,6 +10,7 @@ from mergekit_nb.methods.base import Chain, Knob, Method
 from mergekit_nb.methods.breadcrumbs import Breadcrumbs
 from mergekit_nb.methods.cabs import Cabs
 from mergekit_nb.methods.consensus import Consensus
+from mergekit_nb.methods.core_space import CoreSpace
 from mergekit_nb.methods.dare import Dare
 from mergekit_nb.methods.della import Della
 from mergekit_nb.methods.dppa import Dppa
@@ -18,6 +19,7 @@ from mergekit_nb.methods.fr import Fr
 from mergekit_nb.methods.iso_c import IsoC
 from mergekit_nb.methods.iso_cts import IsoCts
 from mergekit_nb.methods.karcher import Karcher
+from mergekit_nb.methods.knots import Knots
 from mergekit_nb.methods.lines import Lines
 from mergekit_nb.methods.magmax import MagMax
 from mergekit_nb.methods.model_stock import ModelStock
@@ -60,9 +62,11 @@ METHODS: dict[str, type[Method]] = {
     "iso_cts": IsoCts,
     "tsv_compress": TsvCompress,
     "wudi": Wudi,
+    "knots": Knots,
+    "core_space": CoreSpace,
 }
 
-__all__ = ["METHODS", "Chain", "Knob", "Method", "TsvCompress", "Wudi", "resolve"]
+__all__ = ["METHODS", "Chain", "CoreSpace", "Knob", "Knots", "Method", "TsvCompress", "Wudi", "resolve"]
 
 
 def resolve(method: str | Method, options: dict | None = None) -> Method:
