@@ -19,6 +19,8 @@ CONFIG_HELP = (
     "trimming per tensor and its normalisation are done as there, what would differ is refused"
 )
 
+KNOB = "hyper-parameter "  # before its name among the flags: no method can have a field that a flag is called
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. Errors go to stderr in a sentence, with a traceback only under `--debug`."""
@@ -77,7 +79,7 @@ def merge(args: argparse.Namespace) -> None:
     from mergekit_nb.engine.merge import merge as run
 
     out = args.out or args.folder
-    texts = {name: text for name, text in vars(args).items() if name in knobs.names()}
+    texts = {name.removeprefix(KNOB): text for name, text in vars(args).items() if name.startswith(KNOB)}
     if args.config:
         if args.method or args.base or args.expert or texts:
             raise ValueError(
@@ -266,7 +268,9 @@ def _merge_flags(sub: argparse.ArgumentParser, known: bool) -> None:
         group = sub.add_argument_group("hyper-parameters")
         for name in knobs.names():
             flag = "--" + name.replace("_", "-")
-            group.add_argument(flag, dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=knobs.described(name))
+            group.add_argument(
+                flag, dest=KNOB + name, default=argparse.SUPPRESS, metavar="VALUE", help=knobs.described(name)
+            )
 
 
 def _zoo_flags(sub: argparse.ArgumentParser) -> None:

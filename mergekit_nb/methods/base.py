@@ -83,10 +83,7 @@ class Method(ABC):
         if isinstance(other, Post):
             return After(self, other)
         if type(self).edit is Method.edit:
-            raise TypeError(
-                f"{self.label} makes one vector of many, so it can only stand last in a composition, "
-                "or before what works on a merged vector"
-            )
+            raise TypeError(_last(self))
         return Chain(self, other)
 
     def __post_init__(self) -> None:
@@ -234,9 +231,6 @@ class After(Chain):
         done = self.then.post(site, taus, _vector(made), totals[before:])
         return (done, made[1]) if isinstance(made, tuple) else done
 
-    def edit(self, site: Site, taus: Tensor, totals: Totals = ()) -> Tensor:
-        raise TypeError(f"{self.label} makes one vector of many: it cannot edit task vectors")
-
     def scales(self, taus: TaskVectors, totals: Totals) -> dict[str, float] | None:
         first, then = self._parts(totals)
         return self.then.scales(taus, then) or self.first.scales(taus, first)
@@ -250,7 +244,16 @@ class After(Chain):
         return totals[:cut], totals[cut:]
 
     def __or__(self, other: Method) -> Chain:
-        return Method.__or__(self, other)
+        if isinstance(other, Post):
+            return After(self, other)
+        raise TypeError(_last(self))
+
+
+def _last(method: Method) -> str:
+    return (
+        f"{method.label} makes one vector of many, so it can only stand last in a composition, "
+        "or before what works on a merged vector"
+    )
 
 
 def _vector(made: Made) -> Tensor:

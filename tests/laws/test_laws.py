@@ -12,7 +12,22 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import mergekit_nb as mk
-from mergekit_nb.methods import METHODS, Average, Dare, Emr, Lines, MagMax, Pcb, TallMasks, TaskArithmetic, Ties
+from mergekit_nb.methods import (
+    METHODS,
+    Average,
+    Breadcrumbs,
+    Cabs,
+    Dare,
+    Della,
+    Emr,
+    Fr,
+    Lines,
+    MagMax,
+    Pcb,
+    TallMasks,
+    TaskArithmetic,
+    Ties,
+)
 from tests.oracles import ORACLES, PER_TASK
 from tests.oracles_spectral import ON_WEIGHTS
 from tests.strategies import cases, methods, models, tensors
@@ -130,7 +145,10 @@ def test_a_slow_float64_numpy_oracle_agrees(device, case):
             torch.testing.assert_close(mine, torch.from_numpy(np.asarray(vector)), rtol=1e-5, atol=1e-6)
 
 
-@given(methods(Dare), st.one_of(methods(TaskArithmetic), methods(Ties), methods(Emr)), models())
+EDITS = st.one_of(*map(methods, (Dare, Breadcrumbs, Della, Cabs, Fr)))
+
+
+@given(EDITS, st.one_of(methods(TaskArithmetic), methods(Ties), methods(Emr)), models())
 def test_a_composition_merges_what_its_left_side_edited(device, left, right, drawn):
     base, experts = drawn
     taus = mk.TaskVectors.of(base, experts)
