@@ -66,7 +66,12 @@ METHODS: dict[str, type[Method]] = {
     "core_space": CoreSpace,
 }
 
-__all__ = ["METHODS", "Chain", "CoreSpace", "Knob", "Knots", "Method", "TsvCompress", "Wudi", "resolve"]
+__all__ = ["METHODS", "Chain", "Knob", "Method", "resolve", "taking", *(cls.__name__ for cls in METHODS.values())]
+
+
+def taking(experts: int) -> list[str]:
+    """The names of the methods that merge so many experts: SLERP, for one, takes two and no more."""
+    return [name for name, cls in METHODS.items() if cls.experts[0] <= experts <= (cls.experts[1] or experts)]
 
 
 def resolve(method: str | Method, options: dict | None = None) -> Method:

@@ -53,6 +53,17 @@ def test_the_authors_merged_vector(case, device):
     assert_close(merged.vector["w"], expected, **within)
 
 
+@pytest.mark.parametrize("case", [case for case in VECTORS if "in.pretrained" in core(case)])
+def test_the_authors_models(case, device):
+    golden = core(case)
+    base = golden["in.pretrained"]
+    experts = {str(t): {"w": base + tau} for t, tau in enumerate(golden["in.tv"])}
+    merged = mk.merge(Pcb(**options(case)), {"w": base}, experts, device=device).weights()["w"]
+    for key in ("out.weights", "out.list_fp32.weights", "out.numpy_fp64.weights"):
+        if key in golden:
+            assert_close(merged, golden[key].float(), **near(golden[key]))
+
+
 @pytest.mark.parametrize("case", VECTORS)
 def test_the_authors_weights(case):
     golden, method = core(case), Pcb(**options(case))
