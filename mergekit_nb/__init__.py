@@ -9,6 +9,7 @@ from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
 from mergekit_nb.progress import Cancelled
+from mergekit_nb.search import search
 from mergekit_nb.weights.merged import Merged, load
 from mergekit_nb.weights.source import open
 from mergekit_nb.weights.task_vectors import TaskVectors
@@ -29,6 +30,7 @@ __all__ = [
     "merge",
     "methods",
     "open",
+    "search",
     "similarity",
     "zoo",
 ]

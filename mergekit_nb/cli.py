@@ -51,12 +51,13 @@ def _sentence(error: BaseException) -> str:
 
 def demo(args: argparse.Namespace) -> None:
     """merge the embedded zoo by every method; table, compare.csv, report.html"""
-    from mergekit_nb import METHODS, report, zoo
+    from mergekit_nb import report, zoo
     from mergekit_nb.compare import compare as run
+    from mergekit_nb.methods import taking
 
     args.out.mkdir(parents=True, exist_ok=True)
     models = zoo.load(args.zoo)
-    frame = run(list(METHODS), models, **_effort(args))
+    frame = run(taking(len(models.experts)), models, **_effort(args))
     _leaderboard(frame)
     frame.to_csv(args.out / "compare.csv", index=False)
     report.write(args.out / "report.html", frame, models, device=args.device)
@@ -142,12 +143,13 @@ def export(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """the leaderboard: every method on every task of a zoo"""
-    from mergekit_nb import METHODS, zoo
+    from mergekit_nb import zoo
     from mergekit_nb.compare import compare as run
-    from mergekit_nb.methods import resolve
+    from mergekit_nb.methods import resolve, taking
 
-    methods = [resolve(name) for name in (args.methods.split(",") if args.methods else METHODS)]
-    frame = run(methods, zoo.load(args.zoo), split=args.split, tune=not args.no_tune, **_effort(args))
+    models = zoo.load(args.zoo)
+    methods = [resolve(name) for name in (args.methods.split(",") if args.methods else taking(len(models.experts)))]
+    frame = run(methods, models, split=args.split, tune=not args.no_tune, **_effort(args))
     _leaderboard(frame)
     if args.out:
         frame.to_csv(args.out, index=False)

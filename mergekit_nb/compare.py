@@ -57,13 +57,15 @@ def compare(
         serve every task). "base" (zero-shot) and "individual" (each task's own expert) come first. `table` widens it.
 
     Raises:
-        ValueError: an unknown method, or two entries of the same name.
+        ValueError: an unknown method, one that does not take so many experts, or two entries of the same name.
         mergekit_nb.progress.Cancelled: `cancel` was set.
     """
     entries = [_entry(method, tune) for method in ([methods] if isinstance(methods, str | Method) else methods)]
     labels = ["base", "individual", *(entry.label for entry in entries)]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise ValueError(f"listed twice: {', '.join(twice)}")
+    for entry in entries:
+        entry.method.check_tasks(tuple(zoo.experts))
     steps = 2 + sum(2 + 2 * len(entry.scales) for entry in entries)
     with ticker(progress, steps, "compare", cancel) as tick:
         bench = _Bench(zoo, device, cancel, tick)
