@@ -10,7 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from mergekit_nb.methods.base import Chain, Made, Method, Totals
+from mergekit_nb.methods.base import After, Chain, Made, Method, Post, Totals
 from mergekit_nb.methods.spectral import is_matrix
 from mergekit_nb.weights.site import Site
 
@@ -21,7 +21,7 @@ class Space(Method):
     """A change of basis of matrices: alone with a method of its own inside, `space | method` with any other.
 
     Tensors that are no matrices are merged by the method inside as they are. What measures the whole model (TIES' trim)
-    measures it there, as the authors of KnOTS do.
+    measures it there, as the authors of KnOTS do. What works on a merged vector (LiNeS) does so back outside.
     """
 
     generic: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class Space(Method):
         return Within(self, self.inside).merge(site, taus, totals)
 
     def __or__(self, other: Method) -> Chain:
-        return Within(self, other)
+        return After(self, other) if isinstance(other, Post) else Within(self, other)
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ class Within(Chain):
 
     def edit(self, site: Site, taus: Tensor, totals: Totals = ()) -> Tensor:
         raise TypeError(f"{self.label} makes one vector of many: it cannot edit task vectors")
+
+    def __or__(self, other: Method) -> Chain:
+        return After(self, other) if isinstance(other, Post) else Within(self.first, self.then | other)
 
     def _entered(self, site: Site, taus: Tensor) -> tuple[Site, Tensor, Callable[[Tensor], Tensor]]:
         if not is_matrix(site):
