@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.maths.interference import descend, normal_equations, solve
-from mergekit_nb.methods.base import Knob, Method, Totals
+from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.methods.spectral import mean, precision
 from mergekit_nb.weights.site import Site
 
@@ -28,7 +28,7 @@ class Wudi(Method):
         iterations, rate: the authors' 300 and 1e-5, in weight units (fusion_bench has 400). At much larger rates Adam
             runs around the minimum, and where it is after 300 steps is up to rounding.
         rest: what other tensors get, the "base" as in the authors' code for ViTs or the "mean" as in fusion_bench.
-        scale: multiplies the merged vector.
+        scale: multiplies the merged vector; the paper has no such coefficient, so it is not tuned by `mk.compare`.
 
     The authors merge only the attention and MLP weights of a ViT; here it is every matrix, `include` chooses. A task equal
     to the base counts for nothing; their code divides 0 by 0.
@@ -42,7 +42,7 @@ class Wudi(Method):
     iterations: int = 300
     rate: float = 1e-5
     rest: Literal["base", "mean"] = "base"
-    scale: Annotated[float, Knob(-2, 5, "multiplier of the merged vector")] = 1.0
+    scale: float = 1.0
     name: ClassVar[str] = "wudi"
     paper: ClassVar[str] = "Cheng et al. 2025, arXiv:2503.08099"
 
