@@ -46,7 +46,7 @@ def measure(entries: int, experts: int, runs: int) -> dict:
         for t in range(experts)
     }
     work = {"copy": lambda: [w.clone() for e in (base, *tuned.values()) for w in e.values()]}
-    work |= {name: lambda name=name: mk.merge(name, base, tuned, device="cpu") for name in mk.METHODS}
+    work |= {name: lambda name=name: mk.merge(name, base, tuned, device="cpu") for name in mk.methods.taking(experts)}
     times: dict[str, list[float]] = {name: [] for name in work}
     for run in range(runs + 1):
         for name, job in work.items():

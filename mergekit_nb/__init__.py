@@ -3,11 +3,13 @@
 from mergekit_nb import methods
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
+from mergekit_nb.engine.interpolate import blend, interpolate
 from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
 from mergekit_nb.progress import Cancelled
+from mergekit_nb.search import search
 from mergekit_nb.weights.merged import Merged, load
 from mergekit_nb.weights.source import open
 from mergekit_nb.weights.task_vectors import TaskVectors
@@ -19,13 +21,16 @@ __all__ = [
     "Merged",
     "Task",
     "TaskVectors",
+    "blend",
     "compare",
     "evaluate",
+    "interpolate",
     "load",
     "magnitudes",
     "merge",
     "methods",
     "open",
+    "search",
     "similarity",
     "zoo",
 ]

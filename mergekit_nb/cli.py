@@ -19,6 +19,8 @@ CONFIG_HELP = (
     "trimming per tensor and its normalisation are done as there, what would differ is refused"
 )
 
+KNOB = "hyper-parameter "  # before its name among the flags: no method can have a field that a flag is called
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. Errors go to stderr in a sentence, with a traceback only under `--debug`."""
@@ -48,13 +50,14 @@ def _sentence(error: BaseException) -> str:
 
 
 def demo(args: argparse.Namespace) -> None:
-    """merge the embedded zoo by every method; table, compare.csv, report.html"""
-    from mergekit_nb import METHODS, report, zoo
+    """merge the embedded zoo by every headline method; table, compare.csv, report.html"""
+    from mergekit_nb import report, zoo
+    from mergekit_nb.compare import HEADLINE
     from mergekit_nb.compare import compare as run
 
     args.out.mkdir(parents=True, exist_ok=True)
     models = zoo.load(args.zoo)
-    frame = run(list(METHODS), models, **_effort(args))
+    frame = run(HEADLINE, models, **_effort(args))
     _leaderboard(frame)
     frame.to_csv(args.out / "compare.csv", index=False)
     report.write(args.out / "report.html", frame, models, device=args.device)
@@ -94,7 +97,7 @@ def _what(args: argparse.Namespace) -> tuple:
     """Method, base, experts and hyper-parameters, from the flags or from the configuration, never from both."""
     from mergekit_nb import knobs, mergekit_yaml
 
-    texts = {name: text for name, text in vars(args).items() if name in knobs.names()}
+    texts = {name.removeprefix(KNOB): text for name, text in vars(args).items() if name.startswith(KNOB)}
     if not args.config:
         return args.method, args.base, _experts(args.expert), knobs.parsed(args.method, texts)
     if args.method or args.base or args.expert or texts or (args.out and args.folder):
@@ -140,12 +143,13 @@ def export(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """the leaderboard: every method on every task of a zoo"""
-    from mergekit_nb import METHODS, zoo
+    from mergekit_nb import zoo
     from mergekit_nb.compare import compare as run
-    from mergekit_nb.methods import resolve
+    from mergekit_nb.methods import resolve, taking
 
-    methods = [resolve(name) for name in (args.methods.split(",") if args.methods else METHODS)]
-    frame = run(methods, zoo.load(args.zoo), split=args.split, tune=not args.no_tune, **_effort(args))
+    models = zoo.load(args.zoo)
+    methods = [resolve(name) for name in (args.methods.split(",") if args.methods else taking(len(models.experts)))]
+    frame = run(methods, models, split=args.split, tune=not args.no_tune, **_effort(args))
     _leaderboard(frame)
     if args.out:
         frame.to_csv(args.out, index=False)
@@ -270,7 +274,9 @@ def _merge_flags(sub: argparse.ArgumentParser, known: bool) -> None:
         group = sub.add_argument_group("hyper-parameters")
         for name in knobs.names():
             flag = "--" + name.replace("_", "-")
-            group.add_argument(flag, dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=knobs.described(name))
+            group.add_argument(
+                flag, dest=KNOB + name, default=argparse.SUPPRESS, metavar="VALUE", help=knobs.described(name)
+            )
 
 
 def _zoo_flags(sub: argparse.ArgumentParser) -> None:

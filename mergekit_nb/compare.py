@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from mergekit_nb.zoo import Zoo
 
 SCALES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 1.5)  # tried on validation; the literature's 0.3 and 1 are among them
+HEADLINE = (
+    "average",
+    "task_arithmetic",
+    "ties",
+    "dare",
+    "pcb",
+    "tsv",
+    "emr",
+    "tall_masks",
+)  # what `demo` runs in a minute
 TUNE_LIMIT = 100  # validation images per task: enough to tell apart scales that matter, and a few seconds each
 COLUMNS = ["method", "task", "accuracy", "n", "low", "high", "options", "seconds", "bytes"]
 
@@ -59,14 +69,16 @@ def compare(
         serve every task). "base" (zero-shot) and "individual" (each task's own expert) come first. `table` widens it.
 
     Raises:
-        ValueError: an unknown method, or two entries of the same name.
+        ValueError: an unknown method, one that does not take so many experts, or two entries of the same name.
         mergekit_nb.progress.Cancelled: `cancel` was set.
     """
     entries = [_entry(method, tune) for method in ([methods] if isinstance(methods, str | Method) else methods)]
     labels = ["base", "individual", *(entry.label for entry in entries)]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise ValueError(f"listed twice: {', '.join(twice)}")
-    steps = 2 + sum(2 + 2 * len(entry.scales) for entry in entries)
+    for entry in entries:
+        entry.method.check_tasks(tuple(zoo.experts))
+    steps = 2 + sum(2 + len(entry.scales) for entry in entries)
     with ticker(progress, steps, "compare", cancel) as tick:
         bench = _Bench(zoo, _read_once(zoo.tasks), device, cancel, tick)
         rows = [bench.report("base", zoo.base, split, limit), bench.report("individual", zoo.experts, split, limit)]
@@ -126,6 +138,11 @@ def _scaled(method: Method, scale: float) -> Method:
     )
 
 
+def _stretched(merged: Merged, scale: float) -> Merged:
+    """What the same method gives with another `scale`, from what it gives with 1: a scale multiplies the merged vector."""
+    return replace(merged, vector={name: scale * vector for name, vector in merged.vector.items()})
+
+
 def _options(method: Method) -> str:
     """The fields that differ from their defaults, as one would type them."""
     if isinstance(method, Chain):
@@ -145,11 +162,14 @@ class _Bench:
     tick: Callable[[int], None]
 
     def run(self, entry: _Entry, split: str, limit: int | None, tune_limit: int | None) -> pd.DataFrame:
-        """Tune where there is something to tune, merge, evaluate."""
-        method, options = self._tuned(entry, tune_limit) if entry.scales else (entry.method, entry.options)
+        """Merge, choose the scale where there is one to choose, evaluate."""
         start = perf_counter()
-        merged = self._merged(method)
+        merged, options = self._merged(_scaled(entry.method, 1.0) if entry.scales else entry.method), entry.options
         seconds = perf_counter() - start
+        if entry.scales:
+            best = self._best(merged, entry.scales, tune_limit)
+            edge = {entry.scales[0]: ", the least tried", entry.scales[-1]: ", the most tried"}.get(best, "")
+            merged, options = _stretched(merged, best), f"scale={best:g} (validation{edge})"
         return self.report(entry.label, merged, split, limit).assign(options=options, seconds=seconds)
 
     def report(self, label: str, subject: Subject, split: str, limit: int | None) -> pd.DataFrame:
@@ -157,14 +177,10 @@ class _Bench:
         frame = self._scored(subject, split, limit)
         return frame.assign(method=label, options="", seconds=0.0, bytes=_bytes(subject))
 
-    def _tuned(self, entry: _Entry, limit: int | None) -> tuple[Method, str]:
-        tried = {}
-        for scale in entry.scales:
-            merged = self._merged(_scaled(entry.method, scale))
-            tried[scale] = self._scored(merged, "validation", limit)["accuracy"].mean()
-        best = max(tried, key=tried.get)  # the first, so the smallest, of equals
-        edge = {entry.scales[0]: ", the least tried", entry.scales[-1]: ", the most tried"}.get(best, "")
-        return _scaled(entry.method, best), f"scale={best:g} (validation{edge})"
+    def _best(self, merged: Merged, scales: tuple[float, ...], limit: int | None) -> float:
+        """The scale that does best on validation; of equals the smallest."""
+        tried = {s: self._scored(_stretched(merged, s), "validation", limit)["accuracy"].mean() for s in scales}
+        return max(tried, key=tried.get)
 
     def _merged(self, method: Method) -> Merged:
         merged = merge(method, self.zoo.base, self.zoo.experts, device=self.device, cancel=self.cancel)

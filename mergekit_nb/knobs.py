@@ -39,14 +39,18 @@ def parsed(method: str | None, texts: Mapping[str, str]) -> dict[str, Any]:
 def _allowed(cls: type, name: str) -> str:
     default = next(field.default for field in fields(cls) if field.name == name)
     knob = cls.knobs().get(name)
-    if knob:
-        return f"{knob.unit}, {knob.low:g} to {knob.high:g}, default {default:g}"
     kinds = _kinds(get_type_hints(cls)[name])
+    if knob:
+        each = ", or one per task" if _several(kinds) else ""
+        usual = "none" if default is None else f"{default:g}"
+        return f"{knob.unit}, {knob.low:g} to {knob.high:g}{each}, default {usual}"
     choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     said = (
         [" ".join(choices)]
         if choices
-        else ["one number per task" if get_origin(kinds[0]) is tuple else kinds[0].__name__]
+        else [
+            "names" if kinds[0] == tuple[str, ...] else "one number per task" if _several(kinds) else kinds[0].__name__
+        ]
     )
     return f"{' or '.join(said + ['none'] * (NoneType in kinds))}, default {'none' if default is None else default}"
 
@@ -55,14 +59,20 @@ def _kinds(hint: Any) -> tuple:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
+def _several(kinds: tuple) -> Any:
+    """The kind that holds several values, such as one number per task."""
+    return next((kind for kind in kinds if get_origin(kind) is tuple), None)
+
+
 def _value(name: str, text: str, hint: Any) -> Any:
     kinds = _kinds(hint)
     if NoneType in kinds and text.lower() == "none":
         return None
     try:
-        if get_origin(kinds[0]) is tuple:
-            return tuple(float(part) for part in text.split(","))
+        if several := _several(kinds):
+            parts = tuple(map(get_args(several)[0], text.split(",")))
+            return parts if several is kinds[0] or len(parts) > 1 else parts[0]
         return kinds[0](text) if kinds[0] in (int, float) else text
     except ValueError:
-        wanted = "numbers with commas between them" if get_origin(kinds[0]) is tuple else "a number"
+        wanted = "numbers with commas between them" if _several(kinds) else "a number"
         raise ValueError(f"--{name.replace('_', '-')} takes {wanted}; got {text!r}") from None

@@ -5,21 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mergekit_nb.maths.noise import uniform
-
-
-def flat(taus: dict[str, np.ndarray]) -> np.ndarray:
-    """All tensors of all tasks: task, entry."""
-    return np.concatenate([tau.reshape(len(tau), -1) for tau in taus.values()], axis=1)
-
-
-def unflat(vector: np.ndarray, taus: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A flat vector cut back into tensors."""
-    out, at = {}, 0
-    for name, tau in taus.items():
-        size = int(np.prod(tau.shape[1:]))
-        out[name] = vector[at : at + size].reshape(tau.shape[1:])
-        at += size
-    return out
+from tests.flat import flat, unflat
+from tests.oracles_entrywise import ENTRYWISE, tall_masks
+from tests.oracles_spectral import SPECTRAL, SPECTRAL_PER_TASK
 
 
 def average(method, taus, tasks):
@@ -121,3 +109,7 @@ def _elected(method, X):
 
 
 ORACLES = {"average": average, "task_arithmetic": task_arithmetic, "ties": ties, "dare": dare}
+ORACLES.update(ENTRYWISE)
+ORACLES.update(SPECTRAL)
+PER_TASK = {"emr": emr, "tall_masks": tall_masks}
+PER_TASK.update(SPECTRAL_PER_TASK)

@@ -7,6 +7,10 @@ from typing import Any
 
 import ipywidgets
 import pandas as pd
+
+from mergekit_nb.evaluation.accuracy import counts
+from mergekit_nb.evaluation.interval import wilson
+from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.widgets.accuracy_figure import bars, mean, outline, show
 from mergekit_nb.widgets.job import Job, headless
 from mergekit_nb.widgets.panel import Panel, bar, html
@@ -14,10 +18,6 @@ from mergekit_nb.widgets.twin import accuracy_picture
 from mergekit_nb.widgets.variants import LABELS, subject
 from mergekit_nb.widgets.walk.state import WalkState
 from mergekit_nb.widgets.walk.study import Model, state_of
-
-from mergekit_nb.evaluation.accuracy import counts
-from mergekit_nb.evaluation.interval import wilson
-from mergekit_nb.evaluation.tasks import Task
 
 OF_STEP = ("individual", "elect", "mask", "rescale")  # whose bars a step outlines
 ALL = 0  # an ipywidgets Dropdown cannot hold None

@@ -2,10 +2,10 @@
 
 import numpy as np
 import plotly.graph_objects as go
-from mergekit_nb.widgets.lean import LeanFigure
-from mergekit_nb.widgets.variants import COLOUR, LABELS, PATTERN
 
 from mergekit_nb.evaluation.interval import mean_interval, wilson
+from mergekit_nb.widgets.lean import LeanFigure
+from mergekit_nb.widgets.variants import COLOUR, LABELS, PATTERN
 
 GREY = "#8a8a8a"  # readable on a light and on a dark page
 Counts = dict[str, tuple[int, int]]  # task -> images right, images seen

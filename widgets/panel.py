@@ -10,11 +10,12 @@ from html import escape
 from typing import Any
 
 import ipywidgets
+from PIL import Image
+
 from mergekit_nb.widgets.lean import LeanFigure
 from mergekit_nb.widgets.page import Page
 from mergekit_nb.widgets.sheet import SCALE
 from mergekit_nb.widgets.walk.state import StateError, WalkState
-from PIL import Image
 
 SHORT = {"description_width": "initial"}  # a label as wide as its word
 INK = {False: "#424242", True: "#d6d6d6"}  # text of figures on a light and on a dark page

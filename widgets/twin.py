@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from mergekit_nb.widgets.sheet import FAINT, Box, Sheet, bars, heat, shades
-from mergekit_nb.widgets.variants import COLOUR, LABELS
 
 from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.plots.theme import SIGNED
+from mergekit_nb.widgets.sheet import FAINT, Box, Sheet, bars, heat, shades
+from mergekit_nb.widgets.variants import COLOUR, LABELS
 
 
 def accuracy_bars(sheet: Sheet, box: Box, table: pd.DataFrame, tasks: Sequence[str]) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from mergekit_nb.widgets.walk.study import Study
 from torch import Tensor
+
+from mergekit_nb.widgets.walk.study import Study
 
 LABELS = {
     "base": "base, zero-shot",

@@ -19,7 +19,7 @@ from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.progress import CancelFlag, Progress, ticker
 from mergekit_nb.weights.match import Match, Unmatched, match
 from mergekit_nb.weights.merged import Merged, load
-from mergekit_nb.weights.modulators import Bits, Masked, pack
+from mergekit_nb.weights.modulators import Bits, LowRank, Masked, pack
 from mergekit_nb.weights.source import Checkpoint, Source, fingerprint
 from mergekit_nb.weights.source import open as open_source
 from mergekit_nb.weights.task_vectors import TaskVectors
@@ -77,6 +77,8 @@ def merge(
         pieces = dict(
             zip(taus.names, _each(executor, partial(work, totals=totals, last=True), taus.names, tick), strict=True)
         )
+    for note in method.notes(taus, totals):
+        warnings.warn(note, stacklevel=2)
     merged = _assemble(method, taus, found, totals, pieces)
     return load(merged.save(out)) if out is not None else merged
 
@@ -129,10 +131,13 @@ def _work(
     if not last:
         return method.measure(site, stack, totals)
     made = method.merge(site, stack, totals)
+    stored = taus.base[name].dtype
     if isinstance(made, Tensor):
         return made.cpu(), None
+    if isinstance(made, list):
+        return None, [tuple(factor.to(stored).cpu() for factor in pair) for pair in made]
     vector, masks = made
-    return vector.to(taus.base[name].dtype).cpu(), [pack(mask).cpu() for mask in masks]
+    return vector.to(stored).cpu(), [pack(mask).cpu() for mask in masks]
 
 
 def _each(executor: Executor | None, work: Callable, names: Iterable[str], tick: Callable[[int], None]) -> Iterator:
@@ -162,6 +167,9 @@ def _fold(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _assemble(method: Method, taus: TaskVectors, found: Match, totals: Totals, pieces: dict[str, tuple]) -> Merged:
+    if any(made is None for made, _ in pieces.values()):
+        patches = {task: _low_rank(taus, found, pieces, t) for t, task in enumerate(taus.tasks)}
+        return Merged(_with_means(taus, found), {}, taus.tasks, patches, found.aliases, _provenance(method, taus))
     vector = {name: made for name, (made, _) in pieces.items()}
     shapes = {name: tuple(made.shape) for name, made in vector.items()}
     scales = method.scales(taus, totals)
@@ -174,6 +182,14 @@ def _assemble(method: Method, taus: TaskVectors, found: Match, totals: Totals, p
                 Bits(masks, {n: shapes[n] for n in masks}), 1.0 if scales is None else scales[task], own
             )
     return Merged(_with_means(taus, found), vector, taus.tasks, patches, found.aliases, _provenance(method, taus))
+
+
+def _low_rank(taus: TaskVectors, found: Match, pieces: dict[str, tuple], t: int) -> LowRank:
+    """One task's factors; a tensor without any is the task's own."""
+    expert = taus.experts[taus.tasks[t]]
+    factors = {name: pairs[t] for name, (_, pairs) in pieces.items() if pairs}
+    own = [name for name in (*found.own, *(n for n in pieces if n not in factors)) if name in expert]
+    return LowRank(factors, {name: expert[name].to(taus.base[name].dtype, copy=True) for name in own})
 
 
 def _with_means(taus: TaskVectors, found: Match) -> Source:

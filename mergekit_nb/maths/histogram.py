@@ -27,13 +27,21 @@ def keys(x: Tensor) -> Tensor:
     return x.abs().contiguous().view(LAYOUT[x.dtype][0])
 
 
-def count(taus: Tensor, prefix: Tensor | None, done: int) -> Tensor:
+def signed_keys(x: Tensor) -> Tensor:
+    """Integers of x's width whose bits, read as unsigned, are in the order of the numbers; -0.0 counts as 0.0."""
+    bits = (x + 0.0).contiguous().view(LAYOUT[x.dtype][0])
+    lowest = torch.iinfo(bits.dtype).min
+    return torch.where(bits < 0, ~bits, bits ^ lowest)
+
+
+def count(taus: Tensor, prefix: Tensor | None, done: int, signed: bool = False) -> Tensor:
     """Counts of the next digit among the entries whose leading digits equal `prefix`.
 
     Args:
         taus: task *shape
         prefix: task; the `done` leading digits found so far, or None at the start.
         done: digits found so far.
+        signed: rank the numbers themselves, not their magnitudes.
 
     Returns:
         task 65536, int64; adds up over pieces.
@@ -41,9 +49,10 @@ def count(taus: Tensor, prefix: Tensor | None, done: int) -> Tensor:
     shift = DIGIT * (rounds(taus.dtype) - done - 1)
     counts = []
     for t, tau in enumerate(taus):
-        leading = keys(tau).flatten() >> shift
+        leading = (signed_keys if signed else keys)(tau).flatten() >> shift
         if prefix is not None:
-            leading = leading[leading >> DIGIT == prefix[t]]
+            # the shift repeats the highest bit, which a signed key may have set
+            leading = leading[leading >> DIGIT & (1 << DIGIT * done) - 1 == prefix[t]]
         counts.append(torch.bincount(leading & (1 << DIGIT) - 1, minlength=1 << DIGIT))
     return torch.stack(counts).cpu()
 
@@ -63,9 +72,12 @@ def descend(counts: Tensor, rank: Tensor, prefix: Tensor | None) -> tuple[Tensor
     return (start << DIGIT) + digit, rank - before
 
 
-def value(prefix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The magnitudes whose bits were found: task."""
-    return prefix.to(LAYOUT[dtype][0]).view(dtype)
+def value(prefix: Tensor, dtype: torch.dtype, signed: bool = False) -> Tensor:
+    """The magnitudes, or numbers, whose bits were found: task."""
+    bits = prefix.to(LAYOUT[dtype][0])
+    if signed:
+        bits = torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).min, ~bits)
+    return bits.view(dtype)
 
 
 def kth_smallest(taus: Tensor, rank: int) -> Tensor:
@@ -106,3 +118,27 @@ def total(bins: Tensor, dtype: torch.dtype) -> Tensor:
         )
         sums.append(float(Fraction(exact) * Fraction(2) ** lowest))
     return torch.tensor(sums, dtype=torch.float64)
+
+
+def counts(x: Tensor, earlier: list[Tensor], ranks: tuple[int, ...], signed: bool = False) -> Tensor:
+    """One round of looking for several ranks at once: rank task 65536, adds up over pieces.
+
+    Args:
+        x: task *shape
+        earlier: what the rounds before added up to.
+        ranks: 1-based, the same for every task.
+    """
+    if not earlier:
+        return torch.stack([count(x, None, 0, signed)] * len(ranks))
+    return torch.stack([count(x, prefix, len(earlier), signed) for prefix in prefixes(earlier, ranks)])
+
+
+def prefixes(earlier: list[Tensor], ranks: tuple[int, ...]) -> list[Tensor]:
+    """The digits that rounds of `counts` have found: for every rank, task."""
+    found = []
+    for i, rank in enumerate(ranks):
+        prefix, left = None, torch.full((earlier[0].shape[1],), rank)
+        for counted in earlier:
+            prefix, left = descend(counted[i], left, prefix)
+        found.append(prefix)
+    return found

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Rescale = Literal["expectation", "l1", "l2", "linf"]
+Spread = Literal["row", "tensor", "size"]
 
 
 def largest(x: Float[Tensor, "*lead n"], count: int) -> Bool[Tensor, "*lead n"]:
@@ -57,3 +58,39 @@ def restore(
 def norm(x: Float[Tensor, "*shape"], how: Literal["l1", "l2", "linf"]) -> Float[Tensor, ""]:
     """The norm of the whole tensor, taken as one vector."""
     return torch.linalg.vector_norm(x, {"l1": 1, "l2": 2, "linf": float("inf")}[how])
+
+
+def middle(x: Float[Tensor, "*lead n"], count: int, skip: int) -> Bool[Tensor, "*lead n"]:
+    """The `count` largest |x| along the last axis after the `skip` largest; of equal magnitudes the first come first."""
+    order = x.abs().argsort(dim=-1, descending=True, stable=True)
+    chosen = order[..., skip : skip + max(count, 0)]
+    return torch.zeros_like(x, dtype=torch.bool).scatter_(-1, chosen, True)
+
+
+def keep_chance(x: Float[Tensor, "*shape"], density: float, window: float, by: Spread) -> Float[Tensor, "*shape"]:
+    """DELLA's chance of every entry to stay, from density - window for the smallest to density + window for the largest.
+
+    Args:
+        by: ranks within a "row" of the last axis or within the whole "tensor", or "size": linear in the magnitude between
+            the row's least and greatest, to which the authors add 1e-7. A row of one entry gets `density`.
+
+    Source: Deep et al. 2024, arXiv:2406.11617, MagPrune, with the authors' variants.
+    """
+    rows = x.abs().reshape(-1, x.shape[-1] if by != "tensor" and x.ndim > 1 else x.numel())
+    if by == "size":
+        least, greatest = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+        place = (rows - least) / (greatest - least + 1e-7)
+    elif rows.shape[1] == 1:
+        place = torch.full_like(rows, 0.5)
+    else:
+        place = rows.argsort(dim=1, stable=True).argsort(dim=1).to(x.dtype) / (rows.shape[1] - 1)
+    return (density - window + 2 * window * place).reshape(x.shape)
+
+
+def n_of_m(x: Float[Tensor, "*shape"], n: int, m: int) -> Bool[Tensor, "*shape"]:
+    """The `n` largest |x| of every `m` that follow each other, row-major; an incomplete last group keeps nothing."""
+    flat = x.flatten()
+    whole = flat[: len(flat) // m * m].reshape(-1, m)
+    kept = torch.zeros_like(flat, dtype=torch.bool)
+    kept[: whole.numel()] = largest(whole, n).flatten()
+    return kept.reshape(x.shape)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 Totals = tuple[Mapping[str, Tensor], ...]
-Made = Tensor | tuple[Tensor, Tensor]
+Made = Tensor | tuple[Tensor, Tensor] | list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     leaves: ClassVar[Literal["one model", "shared vector + masks"]] = "one model"
+    symmetric: ClassVar[bool] = True  # False: the order of the tasks is part of the method
+    experts: ClassVar[tuple[int, int | None]] = (1, None)  # how many it takes, least and most
+    generic: ClassVar[bool] = False  # True: determined only where no two singular values at a cut are equal
+    per_task: ClassVar[tuple[str, ...]] = ("weights", "scale")  # fields that may hold one number per task
+    edit_rounds: ClassVar[int] = 0  # rounds of `measure` that `edit` needs
 
     def rounds(self, dtype: torch.dtype) -> int:
         """How many rounds of `measure` come before `merge`, when computing in this dtype."""
@@ -55,19 +62,28 @@ class Method(ABC):
 
     @abstractmethod
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Made:
-        """One tensor's merged task vector `*shape`, or that and one bool mask per task `task *shape`."""
+        """One tensor's merged task vector `*shape`, or that and one bool mask per task `task *shape`.
 
-    def edit(self, site: Site, taus: Float[Tensor, "task *shape"]) -> Float[Tensor, "task *shape"]:
-        """What this method does to task vectors on the left of `|`."""
+        Or nothing shared, and per task the factors `out rank`, `rank in` of its own vector; [] leaves each its own tensor.
+        """
+
+    def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
+        """What this method does to task vectors on the left of `|`; `totals` holds its `edit_rounds`."""
         raise NotImplementedError
+
+    def notes(self, taus: TaskVectors, totals: Totals) -> list[str]:
+        """What to warn of once all is measured: a task that counts for nothing, say."""
+        return []
 
     def scales(self, taus: TaskVectors, totals: Totals) -> dict[str, float] | None:
         """The rescaler of every task, for methods that leave masks; None for those that leave one model."""
         return None
 
     def __or__(self, other: Method) -> Chain:
+        if isinstance(other, Post):
+            return After(self, other)
         if type(self).edit is Method.edit:
-            raise TypeError(f"{self.label} makes one vector of many, so it can only stand last in a composition")
+            raise TypeError(_last(self))
         return Chain(self, other)
 
     def __post_init__(self) -> None:
@@ -89,12 +105,19 @@ class Method(ABC):
         return {name: knob for name, hint in _hints(cls).items() if (knob := _knob(hint))}
 
     def check_tasks(self, tasks: tuple[str, ...]) -> None:
-        """Refuse per-task hyper-parameters whose number is not that of the tasks."""
-        weights = getattr(self, "weights", None)
-        if weights is not None and len(weights) != len(tasks):
-            raise ValueError(
-                f"{type(self).__name__}.weights has {len(weights)} numbers for {len(tasks)} tasks ({', '.join(tasks)})"
+        """Refuse a number of tasks the method does not take, and per-task hyper-parameters of another number."""
+        for name in self.per_task:
+            value = getattr(self, name, None)
+            if isinstance(value, tuple) and len(value) != len(tasks):
+                raise ValueError(
+                    f"{type(self).__name__}.{name} has {len(value)} numbers for {len(tasks)} tasks ({', '.join(tasks)})"
+                )
+        least, most = self.experts
+        if not least <= len(tasks) <= (most or len(tasks)):
+            wanted = (
+                f"exactly {least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
             )
+            raise ValueError(f"{self.label} merges {wanted} experts; got {len(tasks)} ({', '.join(tasks)})")
 
 
 @dataclass(frozen=True)
@@ -106,23 +129,38 @@ class Chain(Method):
     name: ClassVar[str] = "chain"
     paper: ClassVar[str] = ""
 
+    @property
+    def edit_rounds(self) -> int:
+        return self.first.edit_rounds + self.then.edit_rounds
+
     def rounds(self, dtype: torch.dtype) -> int:
-        return self.then.rounds(dtype)
+        return self.first.edit_rounds + self.then.rounds(dtype)
 
     def measure(self, site: Site, taus: Tensor, totals: Totals) -> dict[str, Tensor]:
-        return self.then.measure(site, self.first.edit(site, taus), totals)
+        if len(totals) < self.first.edit_rounds:
+            return self.first.measure(site, taus, totals)
+        return self.then.measure(site, self._edited(site, taus, totals), self._later(totals))
 
     def merge(self, site: Site, taus: Tensor, totals: Totals) -> Made:
-        return self.then.merge(site, self.first.edit(site, taus), totals)
+        return self.then.merge(site, self._edited(site, taus, totals), self._later(totals))
+
+    def edit(self, site: Site, taus: Tensor, totals: Totals = ()) -> Tensor:
+        return self.then.edit(site, self._edited(site, taus, totals), self._later(totals))
 
     def scales(self, taus: TaskVectors, totals: Totals) -> dict[str, float] | None:
-        return self.then.scales(taus, totals)
+        return self.then.scales(taus, self._later(totals))
+
+    def notes(self, taus: TaskVectors, totals: Totals) -> list[str]:
+        return self.first.notes(taus, totals) + self.then.notes(taus, self._later(totals))
+
+    def _edited(self, site: Site, taus: Tensor, totals: Totals) -> Tensor:
+        return self.first.edit(site, taus, totals[: self.first.edit_rounds])
+
+    def _later(self, totals: Totals) -> Totals:
+        return totals[self.first.edit_rounds :]
 
     def __or__(self, other: Method) -> Chain:
         return Chain(self.first, self.then | other)
-
-    def edit(self, site: Site, taus: Tensor) -> Tensor:
-        return self.then.edit(site, self.first.edit(site, taus))
 
     @property
     def label(self) -> str:
@@ -134,6 +172,92 @@ class Chain(Method):
     def check_tasks(self, tasks: tuple[str, ...]) -> None:
         self.first.check_tasks(tasks)
         self.then.check_tasks(tasks)
+
+
+class Post(Method):
+    """A method that works on a merged vector: on the right of `|` on what the left side made, alone on the sum.
+
+    `left | post` runs all of `left` first, its scale included, whatever `left` is.
+    """
+
+    post_rounds: ClassVar[int] = 0  # rounds of `survey` that `post` needs
+
+    def survey(self, site: Site, taus: Tensor, vector: Float[Tensor, "*shape"], totals: Totals) -> dict[str, Tensor]:
+        """As `measure`, of the task vectors and of the vector made of them."""
+        return {}
+
+    @abstractmethod
+    def post(self, site: Site, taus: Tensor, vector: Float[Tensor, "*shape"], totals: Totals) -> Made:
+        """As `merge`, of the task vectors and of the vector made of them."""
+
+    def rounds(self, dtype: torch.dtype) -> int:
+        return self.post_rounds
+
+    def measure(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> dict[str, Tensor]:
+        return self.survey(site, taus, ordered_sum(taus), totals)
+
+    def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Made:
+        return self.post(site, taus, ordered_sum(taus), totals)
+
+
+@dataclass(frozen=True)
+class After(Chain):
+    """`first | then` where `then` is a `Post`: it works on the vector that `first` merged; masks of `first` stay."""
+
+    then: Post
+
+    def __post_init__(self) -> None:
+        if "masks" in self.first.leaves and "masks" in self.then.leaves:
+            raise TypeError(f"{self.first.label} leaves masks already; {self.then.label} cannot make others of them")
+
+    @property
+    def leaves(self) -> str:
+        return self.then.leaves if "masks" in self.then.leaves else self.first.leaves
+
+    edit_rounds: ClassVar[int] = 0
+
+    def rounds(self, dtype: torch.dtype) -> int:
+        return self.first.rounds(dtype) + self.then.post_rounds
+
+    def measure(self, site: Site, taus: Tensor, totals: Totals) -> dict[str, Tensor]:
+        before = self.first.rounds(taus.dtype)
+        if len(totals) < before:
+            return self.first.measure(site, taus, totals)
+        return self.then.survey(site, taus, _vector(self.first.merge(site, taus, totals[:before])), totals[before:])
+
+    def merge(self, site: Site, taus: Tensor, totals: Totals) -> Made:
+        before = self.first.rounds(taus.dtype)
+        made = self.first.merge(site, taus, totals[:before])
+        done = self.then.post(site, taus, _vector(made), totals[before:])
+        return (done, made[1]) if isinstance(made, tuple) else done
+
+    def scales(self, taus: TaskVectors, totals: Totals) -> dict[str, float] | None:
+        first, then = self._parts(totals)
+        return self.then.scales(taus, then) or self.first.scales(taus, first)
+
+    def notes(self, taus: TaskVectors, totals: Totals) -> list[str]:
+        first, then = self._parts(totals)
+        return self.first.notes(taus, first) + self.then.notes(taus, then)
+
+    def _parts(self, totals: Totals) -> tuple[Totals, Totals]:
+        cut = len(totals) - self.then.post_rounds
+        return totals[:cut], totals[cut:]
+
+    def __or__(self, other: Method) -> Chain:
+        if isinstance(other, Post):
+            return After(self, other)
+        raise TypeError(_last(self))
+
+
+def _last(method: Method) -> str:
+    return (
+        f"{method.label} makes one vector of many, so it can only stand last in a composition, "
+        "or before what works on a merged vector"
+    )
+
+
+def _vector(made: Made) -> Tensor:
+    return made[0] if isinstance(made, tuple) else made
 
 
 def weighted(taus: Float[Tensor, "task *shape"], weights: tuple[float, ...] | None) -> Float[Tensor, "task *shape"]:
@@ -155,23 +279,33 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _knob(hint: Any) -> Knob | None:
-    return next((k for k in getattr(hint, "__metadata__", ()) if isinstance(k, Knob)), None)
+    parts = [hint, *get_args(hint)] if get_origin(hint) in (Union, UnionType) else [hint]
+    return next((k for part in parts for k in getattr(part, "__metadata__", ()) if isinstance(k, Knob)), None)
 
 
 def _check(field: str, value: Any, hint: Any) -> None:
     knob, choices = _knob(hint), _choices(hint)
     if choices and value not in choices:
         raise ValueError(f"{field} is one of {', '.join(map(repr, choices))}; got {value!r}")
-    if knob:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not knob.low <= value <= knob.high:
-            raise ValueError(
-                f"{field} is a {knob.unit}, in [{knob.low:g}, {knob.high:g}]; got {value!r}{_slip(value, knob)}"
-            )
+    kinds = (hint, *get_args(hint))
+    if knob and not (value is None and NoneType in kinds):
+        several = isinstance(value, tuple) and tuple in map(get_origin, kinds)
+        for number in value if several else (value,):
+            _check_number(field, number, knob)
+        if int in kinds and not isinstance(value, int):
+            raise ValueError(f"{field} is a {knob.unit}, a whole number; got {value!r}")
+
+
+def _check_number(field: str, value: Any, knob: Knob) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not knob.low <= value <= knob.high:
+        raise ValueError(
+            f"{field} is a {knob.unit}, in [{knob.low:g}, {knob.high:g}]; got {value!r}{_slip(value, knob)}"
+        )
 
 
 def _slip(value: Any, knob: Knob) -> str:
-    if isinstance(value, int | float) and knob.high == 1 and 1 < value <= 100:
+    if isinstance(value, int | float) and knob.high <= 1 and 1 < value <= 100 * knob.high:
         return f"; did you mean {value / 100:g}?"
     return ""
 

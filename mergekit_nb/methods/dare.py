@@ -43,7 +43,7 @@ class Dare(Method):
     name: ClassVar[str] = "dare"
     paper: ClassVar[str] = "Yu et al. 2023, arXiv:2311.03099"
 
-    def edit(self, site: Site, taus: Float[Tensor, "task *shape"]) -> Float[Tensor, "task *shape"]:
+    def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
         edited = []
         for task, tau in zip(site.tasks, taus, strict=True):
             pruned = torch.where(self._keep(task, site.name, tau), tau, torch.zeros_like(tau))

@@ -4,6 +4,7 @@ from mergekit_nb.plots.accuracy import accuracy_by_task, bytes_against_accuracy,
 from mergekit_nb.plots.distance import distance_by_scale
 from mergekit_nb.plots.magnitude import magnitude_alignment
 from mergekit_nb.plots.masks import density_and_rescaler, mask_density
+from mergekit_nb.plots.path import score_along_path
 from mergekit_nb.plots.pictures import picture_sheet
 from mergekit_nb.plots.similarity import cosine_matrix, sign_conflict
 from mergekit_nb.plots.theme import CONFIG, png, show
@@ -21,6 +22,7 @@ __all__ = [
     "means",
     "picture_sheet",
     "png",
+    "score_along_path",
     "show",
     "sign_conflict",
     "weight_grid",

@@ -13,20 +13,20 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mergekit_nb.weights.modulators import Bits, Masked
+from mergekit_nb.weights.modulators import Bits, LowRank, Masked
 from mergekit_nb.weights.source import Source
 from mergekit_nb.weights.source import open as open_source
 
 FORMAT = 1
 SCALE_BYTES = 4  # a rescaler is one float32
-MASK, OWN = "mask/", "own/"
+MASK, OWN, LEFT, RIGHT = "mask/", "own/", "left/", "right/"
 
 
 def save(
     folder: str | Path,
     base: Source,
     vector: Mapping[str, Tensor],
-    patches: Mapping[str, Masked],
+    patches: Mapping[str, Masked | LowRank],
     model: Mapping[str, Tensor] | None,
     recipe: dict,
 ) -> Path:
@@ -34,7 +34,8 @@ def save(
     folder = Path(folder).expanduser()
     if folder.exists() and not (folder / "recipe.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already and is no earlier merge; name a new folder")
-    recipe = {"format": FORMAT, **recipe, "merged": list(vector), "scales": {t: p.scale for t, p in patches.items()}}
+    scales = {t: p.scale if isinstance(p, Masked) else None for t, p in patches.items()}
+    recipe = {"format": FORMAT, **recipe, "merged": list(vector), "scales": scales}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         desk = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -50,7 +51,7 @@ def save(
     return folder
 
 
-def load(folder: str | Path) -> tuple[dict, Source, Source, dict[str, Masked]]:
+def load(folder: str | Path) -> tuple[dict, Source, Source, dict[str, Masked | LowRank]]:
     """Recipe, base (or the whole model of a plain merge), shared vector and patches of a saved merge."""
     folder = Path(folder).expanduser()
     if not folder.exists():
@@ -63,10 +64,12 @@ def load(folder: str | Path) -> tuple[dict, Source, Source, dict[str, Masked]]:
     return recipe, open_source(folder / "base.safetensors"), vector, patches
 
 
-def patch_bytes(patch: Masked, vector: Mapping[str, Tensor]) -> int:
-    """What one task's patch costs, in bytes: one bit per masked entry, the rescaler, its own tensors."""
+def patch_bytes(patch: Masked | LowRank, vector: Mapping[str, Tensor]) -> int:
+    """What one task's patch costs, in bytes: one bit per masked entry and the rescaler, or the factors; its own tensors."""
     masks = sum(-(-vector[name].numel() // 8) for name in patch.mask)
-    return masks + SCALE_BYTES + sum(t.numel() * t.element_size() for t in patch.own.values())
+    scale = SCALE_BYTES if isinstance(patch, Masked) else 0
+    tensors = [*patch.own.values(), *(factor for pair in patch.factors.values() for factor in pair)]
+    return masks + scale + sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _recipe(folder: Path) -> dict:
@@ -86,7 +89,7 @@ def _write(
     part: Path,
     base: Source,
     vector: Mapping[str, Tensor],
-    patches: Mapping[str, Masked],
+    patches: Mapping[str, Masked | LowRank],
     model: Mapping[str, Tensor] | None,
     recipe: dict,
 ) -> None:
@@ -100,7 +103,10 @@ def _write(
         (part / "patches").mkdir()
         for task, patch in patches.items():
             masks = {MASK + n: t for n, t in patch.mask.packed.items()} if patch.mask else {}
-            _save({**masks, **{OWN + n: t for n, t in patch.own.items()}}, _patch_file(part, task))
+            left = {LEFT + n: t for n, (t, _) in patch.factors.items()}
+            right = {RIGHT + n: t for n, (_, t) in patch.factors.items()}
+            own = {OWN + n: t for n, t in patch.own.items()}
+            _save({**masks, **left, **right, **own}, _patch_file(part, task))
     (part / "recipe.json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
     for file in part.rglob("*.safetensors"):  # safetensors leaves them readable by their owner alone
         shutil.copymode(part / "recipe.json", file)
@@ -119,8 +125,12 @@ def _replace(desk: Path, folder: Path) -> None:
         raise
 
 
-def _load_patch(folder: Path, task: str, scale: float, vector: Source) -> Masked:
+def _load_patch(folder: Path, task: str, scale: float | None, vector: Source) -> Masked | LowRank:
     stored = open_source(_patch_file(folder, task))
+    own = {n.removeprefix(OWN): stored[n] for n in stored if n.startswith(OWN)}
+    left = {n.removeprefix(LEFT): stored[n] for n in stored if n.startswith(LEFT)}
+    if scale is None:
+        return LowRank({n: (factor, stored[RIGHT + n]) for n, factor in left.items()}, own)
     packed = {n.removeprefix(MASK): stored[n] for n in stored if n.startswith(MASK)}
     shapes = {n: tuple(vector[n].shape) for n in packed if n in vector}
     for name, bits in packed.items():
@@ -128,7 +138,6 @@ def _load_patch(folder: Path, task: str, scale: float, vector: Source) -> Masked
             raise ValueError(
                 f"{_patch_file(folder, task)}: the mask of {name} does not fit the shared vector; the folder is damaged"
             )
-    own = {n.removeprefix(OWN): stored[n] for n in stored if n.startswith(OWN)}
     return Masked(Bits(packed, shapes), scale, own)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mergekit_nb.weights import disk
-from mergekit_nb.weights.modulators import Masked
+from mergekit_nb.weights.modulators import LowRank, Masked
 from mergekit_nb.weights.source import Source
 
 
@@ -24,7 +24,7 @@ class Merged:
         vector: tensor name -> the shared (unified) task vector, in compute dtype; in the base's stored dtype where
             there are masks.
         tasks: the task names, in order.
-        patches: task -> `Masked`; empty for a plain merge, which gives one model for all tasks.
+        patches: task -> `Masked` or `LowRank`; empty for a plain merge, which gives one model for all tasks.
         aliases: tied tensors: other name -> the name it was merged under.
         provenance: method, options, versions and input hashes.
     """
@@ -32,7 +32,7 @@ class Merged:
     base: Source
     vector: Mapping[str, Tensor]
     tasks: tuple[str, ...]
-    patches: Mapping[str, Masked] = field(default_factory=dict)
+    patches: Mapping[str, Masked | LowRank] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping = field(default_factory=dict)
 
@@ -56,19 +56,19 @@ class Merged:
             whole.update(patch.own)
         return whole
 
-    def _at(self, name: str, patch: Masked | None) -> Tensor:
+    def _at(self, name: str, patch: Masked | LowRank | None) -> Tensor:
         merged = self.aliases.get(name, name)
         base = self.base[merged]
-        if merged not in self.vector:
+        if merged not in self.vector and (patch is None or merged not in patch.factors):
             return base.detach().clone()
-        vector = self.vector[merged].to(base.device)
+        vector = self.vector[merged].to(base.device) if merged in self.vector else torch.zeros_like(base)
         compute = torch.promote_types(vector.dtype, torch.float32)
         vector = vector.to(compute)
         if patch is not None:
             vector = patch.apply(merged, vector)
         return (base.detach().to(compute) + vector).to(base.dtype)
 
-    def _patch(self, task: str | None) -> Masked | None:
+    def _patch(self, task: str | None) -> Masked | LowRank | None:
         listed = ", ".join(self.tasks)
         if task is None:
             if self.patches:
@@ -86,7 +86,7 @@ class Merged:
         """What it costs to keep, in bytes: {"shared": …, "patches": {task: …}}.
 
         A plain merge is one model. One with patches is the base and the shared vector, and per task its masks at one
-        bit per entry, a float32 rescaler and its own tensors.
+        bit per entry and a float32 rescaler, or its factors, and its own tensors.
         """
         base = sum(_bytes(self.base[name]) for name in self.base if name not in self.aliases)
         if not self.patches:

@@ -1,10 +1,12 @@
-"""What one task adds to a shared vector: today a mask at one bit per entry and one scale."""
+"""What one task adds to a shared vector: a mask at one bit per entry and one scale, or a matrix of low rank."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -58,14 +60,39 @@ class Masked:
         mask: tensor name -> bool tensor.
         scale: the task's rescaler.
         own: tensors this task brings itself (a head of its own, say).
+        factors: none.
     """
 
     mask: Mapping[str, Tensor]
     scale: float
     own: Mapping[str, Tensor]
+    factors: ClassVar[Mapping[str, tuple[Tensor, Tensor]]] = MappingProxyType({})
 
     def apply(self, name: str, vector: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The task's own vector at one tensor."""
         if name in self.mask:
             vector = torch.where(self.mask[name].to(vector.device), vector, torch.zeros_like(vector))
         return vector * self.scale
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """One task's own vector beside the shared one, in factors: vector + left @ right.
+
+    Attributes:
+        factors: tensor name -> left `out rank` and right `rank in`.
+        own: tensors this task brings itself.
+        mask, scale: no masks, and 1.
+    """
+
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+    own: Mapping[str, Tensor]
+    mask: ClassVar[Mapping[str, Tensor]] = MappingProxyType({})
+    scale: ClassVar[float] = 1.0
+
+    def apply(self, name: str, vector: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The task's own vector at one tensor."""
+        if name not in self.factors:
+            return vector
+        left, right = (factor.to(vector) for factor in self.factors[name])
+        return vector + left @ right

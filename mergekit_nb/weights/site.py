@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from math import prod
+
+from torch import Tensor
 
 INDEXED = re.compile(r"^(?:(?P<path>.*?)\.)?(?P<index>\d+)(?:\.|$)")
 HEAD = re.compile(
     r"(^|\.)(proj|ln_post|ln_final|text_projection|logit_scale|head|classifier|lm_head|score|pooler|fc|norm|ln_f)(\.|$)"
 )
+
+
+@dataclass(frozen=True)
+class Block:
+    """One of a tower's repeated blocks.
+
+    Attributes:
+        tower: what comes before the number in its tensors' names.
+        index, count: which of how many, from 0 in the order of the numbers.
+    """
+
+    tower: str
+    index: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -21,16 +37,30 @@ class Site:
         name: its name in the state dict.
         shape: its shape, without the task axis.
         tasks: the names of the tasks, in the order of the task axis.
+        block: which repeated block of the model it lies in; None outside, and where nobody asked.
+        source: the base's weights, for methods that look at weights and not at task vectors alone.
     """
 
     name: str
     shape: tuple[int, ...]
     tasks: tuple[str, ...]
+    block: Block | None = None
+    source: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
         """Number of entries."""
         return prod(self.shape)
+
+    def base(self, like: Tensor) -> Tensor:
+        """The base's weights `*shape`, with the dtype and on the device of `like`.
+
+        Raises:
+            ValueError: there are none here: the task vectors are seen in another basis.
+        """
+        if self.source is None:
+            raise ValueError(f"{self.name}: this method looks at weights, so it cannot work in another method's basis")
+        return self.source[self.name].detach().to(like)
 
 
 def layer_of(name: str) -> str:
@@ -61,6 +91,19 @@ def layers(names: Iterable[str]) -> dict[str, list[str]]:
             label = f"{found['path'] or ''} {found['index']}".strip()
         groups.setdefault(label, []).append(name)
     return dict(sorted(groups.items(), key=lambda item: _order(item[0])))
+
+
+def blocks(names: Iterable[str]) -> dict[str, Block]:
+    """The block of every tensor that lies in one, by the first number in its name; two towers are counted apart."""
+    found = {name: place for name in names if (place := INDEXED.match(name))}
+    towers: dict[str, set[int]] = {}
+    for place in found.values():
+        towers.setdefault(place["path"] or "", set()).add(int(place["index"]))
+    order = {tower: sorted(indices) for tower, indices in towers.items()}
+    return {
+        name: Block(tower := place["path"] or "", order[tower].index(int(place["index"])), len(order[tower]))
+        for name, place in found.items()
+    }
 
 
 def _order(label: str) -> tuple:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.weights.match import match
-from mergekit_nb.weights.site import Site
+from mergekit_nb.weights.site import Block, Site, blocks
 from mergekit_nb.weights.source import Source, shape_of
 
 
@@ -40,7 +41,12 @@ class TaskVectors:
 
     def site(self, name: str) -> Site:
         """Where that tensor lives."""
-        return Site(name, shape_of(self.base, name), self.tasks)
+        return Site(name, shape_of(self.base, name), self.tasks, self.blocks.get(name), self.base)
+
+    @cached_property
+    def blocks(self) -> dict[str, Block]:
+        """The block of every merged tensor that lies in one."""
+        return blocks(self.names)
 
     def at(
         self, name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32

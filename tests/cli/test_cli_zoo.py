@@ -5,10 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-import mergekit_nb as mk
 from mergekit_nb import zoo
 from mergekit_nb.cli import main
-from mergekit_nb.compare import COLUMNS
+from mergekit_nb.compare import COLUMNS, HEADLINE
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def test_demo_prints_the_table_and_writes_both_files(here, capsys):
     frame = pd.read_csv(here / "made/here/compare.csv", keep_default_na=False)
     tasks = zoo.load().tasks
     assert list(frame.columns) == COLUMNS
-    assert list(frame["method"].unique()) == ["base", "individual", *mk.METHODS]
+    assert list(frame["method"].unique()) == ["base", "individual", *HEADLINE]
     assert list(frame["task"].unique()) == list(tasks)
     for method, mean in frame.groupby("method")["accuracy"].mean().items():
         assert re.search(rf"^ *{method} +{mean:.1%} \[", said, re.MULTILINE)

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,9 @@ def tiny():
 
 
 def test_every_method_stands_between_base_and_individual(tiny):
-    frame = compare(list(mk.METHODS), tiny, limit=20, tune_limit=10)
+    frame = compare(mk.methods.taking(3), tiny, limit=20, tune_limit=10)
     assert list(frame.columns) == COLUMNS
-    assert list(frame["method"].unique()) == ["base", "individual", *mk.METHODS]
+    assert list(frame["method"].unique()) == ["base", "individual", *mk.methods.taking(3)]
     assert (frame.groupby("method").size() == len(tiny.tasks)).all()
     assert frame["n"].eq(20).all()
     assert frame["accuracy"].between(frame["low"], frame["high"]).all()
@@ -94,7 +95,7 @@ def test_the_same_call_gives_the_same_frame(tiny):
 def test_progress_ends_at_its_total_and_cancel_stops(tiny):
     seen, stop = [], threading.Event()
     compare(["average", "ties"], tiny, limit=5, progress=lambda done, total, text: seen.append((done, total)))
-    total = 2 + 2 + 2 + 2 * len(SCALES)
+    total = 2 + 2 + 2 + len(SCALES)
     assert seen == [(done, total) for done in range(1, total + 1)]
     with pytest.raises(Cancelled):
         compare(["ties"], tiny, cancel=stop, progress=lambda done, total, text: stop.set() if done == 4 else None)
@@ -119,3 +120,24 @@ def test_the_table_has_a_mean_with_its_interval(tiny):
 def test_wrong_lists_are_explained(tiny, methods, message):
     with pytest.raises(ValueError, match=message):
         compare(methods, tiny)
+
+
+def test_a_search_by_tasks_looks_at_validation_only(tiny):
+    def watched(task):
+        def split(name):
+            seen.add(name)
+            return task.split(name)
+
+        return replace(task, split=split)
+
+    seen = set()
+    tasks = {name: watched(task) for name, task in tiny.tasks.items()}
+    found = mk.search("task_arithmetic", tiny.base, tiny.experts, tasks, {"scale": (0, 1)}, 4, limit=20)
+    assert seen == {"validation"}
+    expected = evaluate(mk.merge(found.method, tiny.base, tiny.experts), tiny.tasks, split="validation", limit=20)
+    assert found.score == expected["accuracy"].mean()
+
+
+def test_a_method_that_takes_two_experts_is_refused_before_anything_is_run(tiny):
+    with pytest.raises(ValueError, match="slerp merges exactly 2 experts; got 3"):
+        compare(["average", "slerp"], tiny, progress=lambda done, total, text: pytest.fail("it began"))

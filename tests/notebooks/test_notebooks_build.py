@@ -6,6 +6,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+
 from mergekit_nb.notebooks import build
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in build.sources()]

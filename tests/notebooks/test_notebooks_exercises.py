@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from mergekit_nb.notebooks import exercises
 from mergekit_nb.notebooks.exercises import check, feedback
 

@@ -6,10 +6,10 @@ import ipywidgets
 import pytest
 import torch
 import torch.nn.functional as F
-from mergekit_nb.widgets.walk.study import Study, study
 from torch import Tensor, nn
 
 from mergekit_nb.evaluation.tasks import Task
+from mergekit_nb.widgets.walk.study import Study, study
 
 TASKS = ("mnist", "kana", "emoji")
 SIDE, EMBED, CLASSES, IMAGES = 8, 16, 5, 40

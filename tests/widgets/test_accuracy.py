@@ -2,10 +2,10 @@ import time
 
 import numpy as np
 import pytest
-from mergekit_nb.widgets import Accuracy, EmrWalk
-from mergekit_nb.widgets.variants import LABELS, subject
 
 from mergekit_nb.evaluation.accuracy import evaluate
+from mergekit_nb.widgets import Accuracy, EmrWalk
+from mergekit_nb.widgets.variants import LABELS, subject
 
 SOON = 30  # seconds
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from mergekit_nb.widgets.walk.columns import cancelled, chosen, columns
 from mergekit_nb.widgets.walk.study import study
 

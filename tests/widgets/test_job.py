@@ -2,9 +2,9 @@ import threading
 import time
 
 import pytest
-from mergekit_nb.widgets.job import Job
 
 from mergekit_nb.progress import Cancelled
+from mergekit_nb.widgets.job import Job
 
 SOON = 5  # seconds nothing here takes, even on a busy machine
 

@@ -1,6 +1,7 @@
 import re
 
 import plotly.graph_objects as go
+
 from mergekit_nb.widgets.lean import BUNDLE, LeanFigure, cells, hub
 
 

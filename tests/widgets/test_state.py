@@ -1,4 +1,5 @@
 import pytest
+
 from mergekit_nb.widgets.walk.state import StateError, WalkState
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from mergekit_nb.widgets.variants import COLOUR, LABELS, PATTERN, subject
 
 from mergekit_nb.evaluation.accuracy import evaluate
+from mergekit_nb.widgets.variants import COLOUR, LABELS, PATTERN, subject
 
 
 def added(study, models, task, form):

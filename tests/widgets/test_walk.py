@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from mergekit_nb.widgets import Accuracy, EmrWalk, Similarity
 from mergekit_nb.widgets.walk.state import StateError
-from PIL import Image
 
 BUDGET = 256_000  # bytes a message may have: more is dropped by some front ends
 

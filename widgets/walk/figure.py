@@ -2,12 +2,12 @@
 
 import numpy as np
 import plotly.graph_objects as go
-from mergekit_nb.widgets.lean import LeanFigure, cells
-from mergekit_nb.widgets.variants import COLOUR
-from mergekit_nb.widgets.walk.measure import Overview
 from plotly.subplots import make_subplots
 
 from mergekit_nb.plots.theme import GRID, SHARE
+from mergekit_nb.widgets.lean import LeanFigure, cells
+from mergekit_nb.widgets.variants import COLOUR
+from mergekit_nb.widgets.walk.measure import Overview
 
 OWN, MASKED, RESCALED = "#8c8c8c", "#d55e00", COLOUR["rescale"]
 TITLES = ("Sign conflict, share of entries", "Cosine of τ and rebuilt", "Mean |·| in this layer")

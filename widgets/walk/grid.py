@@ -5,9 +5,9 @@ from pathlib import Path
 import anywidget
 import numpy as np
 import traitlets
-from mergekit_nb.widgets.walk.columns import Columns
 
 from mergekit_nb.plots.theme import SIGNED
+from mergekit_nb.widgets.walk.columns import Columns
 
 HERE = Path(__file__).parent
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
+
+from mergekit_nb.evaluation.tasks import Task
+from mergekit_nb.progress import Progress
 from mergekit_nb.widgets.accuracy import Accuracy
 from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 from mergekit_nb.widgets.walk import words
@@ -12,9 +15,6 @@ from mergekit_nb.widgets.walk.grid import Grid, pack
 from mergekit_nb.widgets.walk.state import PICKS, STEPS, StateError, WalkState
 from mergekit_nb.widgets.walk.study import Model, study
 from mergekit_nb.widgets.walk.twin import picture
-
-from mergekit_nb.evaluation.tasks import Task
-from mergekit_nb.progress import Progress
 
 NO_TASKS = (
     "Accuracy needs something to test on: pass tasks= (a mapping from task name to mergekit_nb.evaluation.tasks.Task)."

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mergekit_nb.widgets.walk.columns import Columns, chosen, columns
-from mergekit_nb.widgets.walk.measure import Overview, overview
-from mergekit_nb.widgets.walk.state import WalkState
 from torch import Tensor, nn
 
 import mergekit_nb as mk
@@ -19,6 +16,9 @@ from mergekit_nb.progress import Progress
 from mergekit_nb.weights.merged import Merged
 from mergekit_nb.weights.site import layers as by_layer
 from mergekit_nb.weights.task_vectors import TaskVectors
+from mergekit_nb.widgets.walk.columns import Columns, chosen, columns
+from mergekit_nb.widgets.walk.measure import Overview, overview
+from mergekit_nb.widgets.walk.state import WalkState
 
 Model = str | Path | Mapping[str, Tensor] | nn.Module  # whatever `mk.open` opens
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pandas as pd
+from PIL import ImageColor
+
+from mergekit_nb.plots.theme import SHARE, SIGNED
 from mergekit_nb.widgets.sheet import FAINT, INK, Box, Sheet, bars, heat, shades
 from mergekit_nb.widgets.twin import accuracy_bars
 from mergekit_nb.widgets.walk.columns import Columns
 from mergekit_nb.widgets.walk.figure import MASKED, OWN, RESCALED
 from mergekit_nb.widgets.walk.state import STEPS, WalkState
-from PIL import ImageColor
-
-from mergekit_nb.plots.theme import SHARE, SIGNED
 
 WIDTH, LEFT, CELL = 980, 110, 20
 

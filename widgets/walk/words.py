@@ -3,6 +3,7 @@
 from html import escape
 
 import numpy as np
+
 from mergekit_nb.widgets.walk.columns import Columns
 from mergekit_nb.widgets.walk.study import Study
 
