@@ -4,7 +4,9 @@ import pytest
 
 from tests.browser.conftest import ROOT, SHOTS
 
-ALL_DRAWN = """() => Array.from(document.querySelectorAll(".js-plotly-plot")).every(plot => plot._fullData?.length)"""
+# the sheet of pictures is a figure of images alone, without a trace
+ALL_DRAWN = """() => Array.from(document.querySelectorAll(".js-plotly-plot")).every(
+  plot => plot._fullData?.length || plot._fullLayout?.images?.length)"""
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
