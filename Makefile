@@ -1,6 +1,6 @@
 # make lab    environment, then JupyterLab on notebooks/
 # make test   environment, Chromium where apt and root allow, then every test
-# make demo   the embedded zoo merged by the headline methods: table, compare.csv, report.html
+# make demo   the embedded zoo merged by every method: table, compare.csv, report.html
 # make venv | bench | notebooks | lint | clean
 PYTHON ?= python3
 BIN := .venv/bin

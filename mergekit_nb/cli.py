@@ -19,6 +19,7 @@ CONFIG_HELP = (
     "trimming per tensor and its normalisation are done as there, what would differ is refused"
 )
 
+DEMO_LIMIT = 500  # test images a task: every method there is, in under two minutes on two cores
 KNOB = "hyper-parameter "  # before its name among the flags: no method can have a field that a flag is called
 
 
@@ -50,14 +51,14 @@ def _sentence(error: BaseException) -> str:
 
 
 def demo(args: argparse.Namespace) -> None:
-    """merge the embedded zoo by every headline method; table, compare.csv, report.html"""
+    """merge the embedded zoo by every method; table, compare.csv, report.html"""
     from mergekit_nb import report, zoo
-    from mergekit_nb.compare import HEADLINE
     from mergekit_nb.compare import compare as run
+    from mergekit_nb.methods import taking
 
     args.out.mkdir(parents=True, exist_ok=True)
     models = zoo.load(args.zoo)
-    frame = run(HEADLINE, models, **_effort(args))
+    frame = run(taking(len(models.experts)), models, **_effort(args))
     _leaderboard(frame)
     frame.to_csv(args.out / "compare.csv", index=False)
     report.write(args.out / "report.html", frame, models, device=args.device)
@@ -252,7 +253,9 @@ def _runs(demo: argparse.ArgumentParser, compare: argparse.ArgumentParser) -> No
     compare.add_argument("--no-tune", action="store_true", help="default coefficients, none chosen on validation")
     for sub in (demo, compare):
         sub.add_argument("--zoo", default="clip8", metavar="NAME", help="default: clip8")
-        sub.add_argument("--limit", type=int, metavar="N", help="at most N images of each task and split; default: all")
+        most = DEMO_LIMIT if sub is demo else None
+        said = f"at most N images of each task and split; default: {most or 'all'}"
+        sub.add_argument("--limit", type=int, metavar="N", default=most, help=said)
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
 
 

@@ -34,7 +34,7 @@ HEADLINE = (
     "tsv",
     "emr",
     "tall_masks",
-)  # what `demo` runs in a minute
+)  # as many as a figure can hold
 TUNE_LIMIT = 100  # validation images per task: enough to tell apart scales that matter, and a few seconds each
 COLUMNS = ["method", "task", "accuracy", "n", "low", "high", "options", "seconds", "bytes"]
 

@@ -16,7 +16,7 @@ import torch
 from plotly.offline import get_plotlyjs
 
 from mergekit_nb.analysis import densities, magnitudes, similarity
-from mergekit_nb.compare import shown
+from mergekit_nb.compare import HEADLINE, shown
 from mergekit_nb.device import pick
 from mergekit_nb.engine.merge import merge
 from mergekit_nb.plots import (
@@ -102,8 +102,11 @@ def _lead(frame: pd.DataFrame) -> str:
 
 
 def _figures(frame: pd.DataFrame, zoo: Zoo, merged: Merged, device: str | torch.device) -> Iterator[str]:
-    yield _html(accuracy_by_task(frame))
-    yield _html(bytes_against_accuracy(frame))
+    few = _few(frame)
+    if len(few) < len(frame):
+        yield f"<p>The figures show the headline methods: {escape(', '.join(HEADLINE))}.</p>"
+    yield _html(accuracy_by_task(few))
+    yield _html(bytes_against_accuracy(few))
     yield "<h2>How the experts differ</h2>"
     yield _html(cosine_matrix(similarity(zoo.experts, base=zoo.base)))
     average = merge("average", zoo.base, zoo.experts, device=device).weights()
@@ -111,6 +114,13 @@ def _figures(frame: pd.DataFrame, zoo: Zoo, merged: Merged, device: str | torch.
     yield "<h2>What elect, mask and rescale make of them</h2>"
     yield _html(magnitude_alignment(magnitudes(zoo.base, zoo.experts, merged)))
     yield _html(density_and_rescaler(densities(merged)))
+
+
+def _few(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a figure can hold: all methods where they are no more than the headline ones, else those."""
+    if frame["method"].nunique() <= len(HEADLINE) + 2:
+        return frame
+    return frame[frame["method"].isin(["base", "individual", *HEADLINE])]
 
 
 def _html(figure: go.Figure) -> str:
