@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 
+import mergekit_nb as mk
 from mergekit_nb import zoo
 from mergekit_nb.cli import main
 from mergekit_nb.compare import COLUMNS
