@@ -57,3 +57,10 @@ def test_gradients_are_never_recorded(base, experts):
     tracked = {n: w.clone().requires_grad_() if w.is_floating_point() else w for n, w in base.items()}
     merged = mk.merge("emr", tracked, experts)
     assert not any(w.requires_grad for w in merged.weights("cars").values())
+
+
+def test_without_a_majority_either_a_tie_counts_as_negative(device):
+    # sums: 2, -2, 0 -> signs + - and a tie; the model-wide majority is 0 too, which the authors' code treats as negative
+    experts = {"a": {"w": torch.tensor([1.0, -1.0, 2.0])}, "b": {"w": torch.tensor([1.0, -1.0, -2.0])}}
+    merged = mk.merge("ties", {"w": torch.zeros(3)}, experts, density=1.0, device=device)
+    assert merged.vector["w"].tolist() == [1.0, -1.0, -2.0]
