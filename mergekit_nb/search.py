@@ -60,6 +60,7 @@ def search(
     device: str = "auto",
     progress: Progress = False,
     cancel: CancelFlag | None = None,
+    watch: Callable[[dict[str, float]], object] | None = None,
     **options,
 ) -> Found:
     """Look for the hyper-parameters of the highest score. The method as given is tried first, so nothing gets worse.
@@ -72,6 +73,7 @@ def search(
         optimizer: "cma" is CMA-ES (Hansen 2016, arXiv:1604.00772) of the library `cma`; "random" draws uniformly.
         seed: the same seed gives the same search.
         limit: images per task, where the score is an accuracy.
+        watch: called with every row of the history as it comes, for a plot that grows.
         options: hyper-parameters that stay.
 
     Raises:
@@ -85,7 +87,7 @@ def search(
     if budget < 1:
         raise ValueError(f"budget is a number of merges, at least 1; got {budget}")
     base, experts = open(base), {task: open(expert) for task, expert in experts.items()}
-    judge = score if callable(score) else _accuracy(score, limit, device)
+    judge = score if callable(score) else _accuracy(score, limit, device, cancel)
     proposals = _Cma(axes, budget, seed) if optimizer == "cma" else _Random(axes, seed)
     rows, tried = [], []
     with ticker(progress, budget, f"search {start.label} by {optimizer}", cancel) as tick:
@@ -98,13 +100,13 @@ def search(
                 )
             proposals.tell(value)
             tried.append((value, candidate))
-            rows.append([*(axis.of(candidate) for axis in axes), value])
+            best, winner = max(tried, key=lambda pair: pair[0])
+            numbers = {axis.label: axis.of(candidate) for axis in axes}
+            rows.append({"step": len(rows), **numbers, "score": value, "best": best})
+            if watch is not None:
+                watch(rows[-1])
             tick(1)
-    best, winner = max(tried, key=lambda pair: pair[0])
-    history = pd.DataFrame(rows, columns=[*(axis.label for axis in axes), "score"])
-    history.insert(0, "step", range(len(rows)))
-    history["best"] = history["score"].cummax()
-    return Found(winner, _values(winner, bounds), best, history, proposals.label)
+    return Found(winner, _values(winner, bounds), best, pd.DataFrame(rows), proposals.label)
 
 
 @dataclass(frozen=True)
@@ -232,5 +234,8 @@ def _values(method: Method, bounds: Bounds) -> dict:
     return {path: _get(method, path) for path in bounds}
 
 
-def _accuracy(tasks: Mapping[str, Task], limit: int | None, device: str) -> Callable[[Merged], float]:
-    return lambda merged: evaluate(merged, tasks, split="validation", limit=limit, device=device)["accuracy"].mean()
+def _accuracy(
+    tasks: Mapping[str, Task], limit: int | None, device: str, cancel: CancelFlag | None
+) -> Callable[[Merged], float]:
+    how = {"split": "validation", "limit": limit, "device": device, "cancel": cancel}
+    return lambda merged: evaluate(merged, tasks, **how)["accuracy"].mean()

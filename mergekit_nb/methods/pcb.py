@@ -87,16 +87,23 @@ class Pcb(Method):
 
     def weights(self, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "task *shape"]:
         """What every entry counts for; 0 where it is dropped."""
-        counted = [total["scores"] for total in totals[self._range_rounds(taus.dtype) :]]
-        found = histogram.prefixes(counted, self._cut_ranks(totals))
-        cut, top = (histogram.value(prefix, taus.dtype, signed=True).to(taus.device) for prefix in found)
-        scores = self.scores(taus, totals)
+        return self.weigh(self.scores(taus, totals), totals)
+
+    def weigh(self, scores: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "task *shape"]:
+        """`weights` of entries whose scores are known."""
+        cut, top = self.cut(totals, scores.dtype).to(scores.device)
         if self.variant == "paper":
             weights = compete.keep(scores, cut)
         else:
             weights = compete.rescale(scores, compete.drop(scores, cut, top), cut, top)
-        varied = self._varied(totals, taus.dtype).to(taus.device).reshape(-1, *[1] * (taus.ndim - 1))
+        varied = self._varied(totals, scores.dtype).to(scores.device).reshape(-1, *[1] * (scores.ndim - 1))
         return torch.where(varied, weights, torch.zeros_like(weights))
+
+    def cut(self, totals: Totals, dtype: torch.dtype) -> Float[Tensor, "2 task"]:
+        """Of every task the score at and below which entries are dropped, and the highest, over the whole model."""
+        counted = [total["scores"] for total in totals[self._range_rounds(dtype) :]]
+        found = histogram.prefixes(counted, self._cut_ranks(totals))
+        return torch.stack([histogram.value(prefix, dtype, signed=True) for prefix in found])
 
     def notes(self, taus: TaskVectors, totals: Totals) -> list[str]:
         dtype = torch.float32 if len(totals) == self.rounds(torch.float32) else torch.float64

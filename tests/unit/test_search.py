@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pandas as pd
 import pytest
 import torch
 
@@ -36,6 +37,12 @@ def test_the_history_has_every_merge_and_starts_with_the_method_as_given():
     assert len(found.history) == 12
     assert found.history["scale"][0] == 0.3
     assert found.history["best"].is_monotonic_increasing
+
+
+def test_the_history_can_be_watched_as_it_grows():
+    rows = []
+    found = mk.search("task_arithmetic", BASE, EXPERTS, score, {"scale": (0, 1)}, 5, watch=rows.append)
+    assert pd.DataFrame(rows).equals(found.history)
 
 
 def test_the_same_seed_gives_the_same_search():
