@@ -1,28 +1,29 @@
 """Accuracy: how often each step of the merge is right on each task, measured while you watch."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 import pandas as pd
 
 from mergekit_nb.evaluation.accuracy import counts
 from mergekit_nb.evaluation.interval import wilson
+from mergekit_nb.evaluation.subject import Subject
 from mergekit_nb.evaluation.tasks import Task
-from mergekit_nb.widgets.accuracy_figure import bars, mean, outline, show
+from mergekit_nb.widgets.accuracy_figure import Look, bars, mean, outline, show
 from mergekit_nb.widgets.job import Job, headless
+from mergekit_nb.widgets.models import Model
 from mergekit_nb.widgets.panel import Panel, bar, html
 from mergekit_nb.widgets.twin import accuracy_picture
-from mergekit_nb.widgets.variants import LABELS, subject
+from mergekit_nb.widgets.variants import LOOKS, subject
 from mergekit_nb.widgets.walk.state import WalkState
-from mergekit_nb.widgets.walk.study import Model, state_of
+from mergekit_nb.widgets.walk.study import state_of
 
-OF_STEP = ("individual", "elect", "mask", "rescale")  # whose bars a step outlines
 ALL = 0  # an ipywidgets Dropdown cannot hold None
 BATCH = 64  # images between two looks at the cancel flag: a fraction of a second on a laptop
-Key = tuple[str, int | None]  # variant, and the layer where it matters
+Key = tuple[str, Hashable]  # variant, and what of the state it depends on
 
 
 class Accuracy(Panel):
@@ -33,6 +34,12 @@ class Accuracy(Panel):
         state: another panel's state: the two move together, and nothing is merged again.
         limit: at most so many images of each task; None is all.
     """
+
+    looks: ClassVar[Mapping[str, Look]] = LOOKS
+    off: ClassVar[tuple[str, ...]] = ("base",)  # variants that are measured only when asked for
+    of_step: ClassVar[tuple[str, ...]] = ("individual", "elect", "mask", "rescale")  # whose bars a step outlines
+    moved_by: ClassVar[tuple[str, ...]] = ("layer",)  # traits of the state that some variants depend on
+    again: ClassVar[str] = "again when the layer moves"
 
     def __init__(
         self,
@@ -51,7 +58,7 @@ class Accuracy(Panel):
         self.measured: dict[tuple[Key, int | None], dict[str, tuple[int, int]]] = {}
         self.partial: tuple[Key | None, int | None, dict[str, tuple[int, int]]] = (None, None, {})
         self.job = Job(self._measure, self.guarded(self._show_partial), self.guarded(self._finish), interval=0.2)
-        self.figure = self.adopt(bars(self.study.tasks), "mk-accuracy")
+        self.figure = self.adopt(bars(self.study.tasks, self.looks.values()), "mk-accuracy")
         self.children = [
             html("Accuracy on test images", "mk-title"),
             *self._controls(),
@@ -59,7 +66,7 @@ class Accuracy(Panel):
             self.figure,
             self.page,
         ]
-        state.observe(self.guarded(self._layer_moved), "layer")
+        state.observe(self.guarded(self._moved), list(self.moved_by))
         state.observe(self.guarded(self._outline), "step")
         self._entitle()
         self._outline()
@@ -71,22 +78,35 @@ class Accuracy(Panel):
         """Measure what is chosen and not yet known. Returns at once; `job.wait()` waits for it."""
         self.job.submit((self._missing(), self.limit))
 
+    def about(self, variant: str) -> Hashable:
+        """What of the state a variant depends on; None where it is always the same."""
+        return self.state.layer if variant == "partial" else None
+
+    def subject(self, variant: str, about: Hashable) -> Subject:
+        """What is evaluated for a variant."""
+        return subject(self.study, variant, about or 0)
+
+    def title(self) -> str:
+        return f"Accuracy per task, 95 % intervals; merged up to {self.state.layer_name}, later layers from the task's own expert"
+
     def table(self) -> pd.DataFrame:
         """What is known so far: columns variant, task, accuracy, n, low, high; in the order shown."""
         rows = [
-            (LABELS[key[0]], task, right, n) for key in self._keys() for task, (right, n) in self._known(key).items()
+            (self.looks[key[0]].label, task, right, n)
+            for key in self._keys()
+            for task, (right, n) in self._known(key).items()
         ]
         table = pd.DataFrame(rows, columns=["variant", "task", "correct", "n"])
         low, high = wilson(table["correct"], table["n"]) if rows else ([], [])
         return table.assign(accuracy=table["correct"] / table["n"], low=low, high=high).drop(columns="correct")
 
     def png(self) -> bytes:
-        return accuracy_picture(self.table(), self.study.tasks, self._title())
+        return accuracy_picture(self.table(), self.study.tasks, self.title(), self.looks.values())
 
     def _controls(self) -> list[ipywidgets.Widget]:
-        off = ("base",)
         self.boxes = {
-            v: ipywidgets.Checkbox(v not in off, description=label, indent=False) for v, label in LABELS.items()
+            variant: ipywidgets.Checkbox(variant not in self.off, description=look.label, indent=False)
+            for variant, look in self.looks.items()
         }
         for box in self.boxes.values():
             box.layout.width = "auto"
@@ -100,9 +120,7 @@ class Accuracy(Panel):
         self.images.observe(self.guarded(self._other_limit), "value")
         self.run = ipywidgets.Button(description="Measure", button_style="primary")
         self.run.on_click(self.guarded(self._pressed))
-        self.follow = ipywidgets.Checkbox(
-            True, description="again when the layer moves", indent=False, layout={"width": "auto"}
-        )
+        self.follow = ipywidgets.Checkbox(True, description=self.again, indent=False, layout={"width": "auto"})
         self.progress = ipywidgets.IntProgress(layout={"width": "180px", "display": "none"})
         self.said = html("Not measured yet.", "mk-say", "mk-accuracy-say")
         self.run.add_class("mk-run")
@@ -112,7 +130,7 @@ class Accuracy(Panel):
 
     def _keys(self) -> list[Key]:
         chosen = [variant for variant, box in self.boxes.items() if box.value]
-        return [(variant, self.state.layer if variant == "partial" else None) for variant in chosen]
+        return [(variant, self.about(variant)) for variant in chosen]
 
     def _known(self, key: Key) -> dict[str, tuple[int, int]]:
         """Task -> images right, images seen; of the variant under way, what has been counted so far."""
@@ -131,14 +149,15 @@ class Accuracy(Panel):
         keys, limit = request
         sizes = [len(task.split("test")[1]) for task in self.study.tests.values()]
         whole = sum(min(size, limit or size) for size in sizes)
-        for place, (variant, layer) in enumerate(keys):
+        for place, (variant, about) in enumerate(keys):
             found: dict[str, tuple[int, int]] = {}
-            model = subject(self.study, variant, 0 if layer is None else layer)
+            model = self.subject(variant, about)
             for task, right, n in counts(model, self.study.tests, limit=limit, batch_size=BATCH, cancel=cancel):
                 found[task] = (right, n)
-                self.partial = ((variant, layer), limit, dict(found))
-                yield place * whole + sum(n for _, n in found.values()), len(keys) * whole, f"{LABELS[variant]}: {task}"
-            self.measured[(variant, layer), limit] = found
+                self.partial = ((variant, about), limit, dict(found))
+                said = f"{self.looks[variant].label}: {task}"
+                yield place * whole + sum(n for _, n in found.values()), len(keys) * whole, said
+            self.measured[(variant, about), limit] = found
 
     # --- what the page shows ---------------------------------------------------------------------------------------
 
@@ -150,13 +169,13 @@ class Accuracy(Panel):
         else:
             self.measure()
 
-    def _layer_moved(self, _: dict) -> None:
+    def _moved(self, _: dict) -> None:
         with self.figure.batch_update():
             self._entitle()
-            self._draw(["partial"])
+            self._draw([variant for variant in self.looks if self.about(variant) is not None])
         missing = self._missing()
-        only_the_layer = all(variant == "partial" for variant, _ in missing)  # the rest is known, or was cancelled
-        if self.follow.value and missing and (self.job.running or only_the_layer):
+        rest_is_known = all(about is not None for _, about in missing)  # or was cancelled
+        if self.follow.value and missing and (self.job.running or rest_is_known):
             self.measure()
 
     def _other_limit(self, change: dict) -> None:
@@ -171,7 +190,7 @@ class Accuracy(Panel):
         self.run.description, self.run.button_style = "Cancel", "warning"
         self.said.value = f"{escape(text)} ({done} of {whole} images)"
         under_way = self.partial[0]
-        self._draw(LABELS if under_way is None else [under_way[0]])
+        self._draw(None if under_way is None else [under_way[0]])
 
     def _finish(self, outcome: str | Exception) -> None:
         self.partial = (None, None, {})
@@ -186,24 +205,23 @@ class Accuracy(Panel):
         """The means, in words."""
         known = {key[0]: self._known(key) for key in self._keys()}
         means = [
-            f"{LABELS[v]} {mean(found)[0]:.1%}" for v, found in known.items() if len(found) == len(self.study.tasks)
+            f"{self.looks[v].label} {mean(found)[0]:.1%}"
+            for v, found in known.items()
+            if len(found) == len(self.study.tasks)
         ]
         images = "all images" if self.limit is None else f"at most {self.limit} images"
         return f"Mean over {len(self.study.tasks)} tasks, {images} of each: {', '.join(means)}."
 
-    def _title(self) -> str:
-        return f"Accuracy per task, 95 % intervals; merged up to {self.state.layer_name}, later layers from the task's own expert"
-
-    def _draw(self, variants: Iterable[str] = LABELS) -> None:
-        """Bring some variants' bars up to date."""
-        keys = dict(self._keys())
+    def _draw(self, variants: Iterable[str] | None = None) -> None:
+        """Bring some variants' bars up to date; None is all."""
+        keys, places = dict(self._keys()), list(self.looks)
         with self.figure.batch_update():
-            for variant in variants:
+            for variant in places if variants is None else variants:
                 found = self._known((variant, keys[variant])) if variant in keys else None
-                show(self.figure, variant, found, self.study.tasks)
+                show(self.figure, places.index(variant), found, self.study.tasks)
 
     def _entitle(self) -> None:
-        self.figure.layout.title.text = self._title()
+        self.figure.layout.title.text = self.title()
 
     def _outline(self, _: dict | None = None) -> None:
-        outline(self.figure, OF_STEP[self.state.step])
+        outline(self.figure, list(self.looks).index(self.of_step[self.state.step]))

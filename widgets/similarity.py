@@ -8,10 +8,11 @@ import plotly.graph_objects as go
 
 from mergekit_nb.plots.theme import SIGNED
 from mergekit_nb.widgets.lean import LeanFigure, cells
+from mergekit_nb.widgets.models import Model
 from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 from mergekit_nb.widgets.twin import similarity_picture
 from mergekit_nb.widgets.walk.state import WalkState
-from mergekit_nb.widgets.walk.study import Model, state_of
+from mergekit_nb.widgets.walk.study import state_of
 
 
 class Similarity(Panel):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from mergekit_nb.widgets.accuracy_figure import Look
 from mergekit_nb.widgets.walk.study import Study
 
 LABELS = {
@@ -19,6 +20,7 @@ LABELS = {
 # Okabe and Ito's colours: told apart by colour-blind readers, on a light and on a dark page; patterns tell them apart in print
 COLOUR = dict(zip(LABELS, ("#999999", "#e69f00", "#56b4e9", "#0072b2", "#cc79a7", "#009e73"), strict=True))
 PATTERN = dict(zip(LABELS, ("", "/", "\\", "", "x", ""), strict=True))
+LOOKS = {variant: Look(label, COLOUR[variant], PATTERN[variant]) for variant, label in LABELS.items()}
 
 
 def subject(study: Study, variant: str, layer: int) -> Mapping:

@@ -49,8 +49,12 @@ def one_of(name: str, options: tuple[str, ...]) -> Callable[["WalkState", Any], 
     return check
 
 
-def a_step(_: "WalkState", value: Any) -> int:
-    return STEPS.index(value) if isinstance(value, str) and value in STEPS else whole("step", 0, 3)(_, value)
+def a_step(steps: tuple[str, ...]) -> Callable[["WalkState", Any], int]:
+    """A check: a step's number, or its name, which is turned into the number."""
+    number = whole("step", 0, len(steps) - 1)
+    return lambda state, value: (
+        steps.index(value) if isinstance(value, str) and value in steps else number(state, value)
+    )
 
 
 def a_layer(state: "WalkState", value: Any) -> int:
@@ -100,7 +104,7 @@ class WalkState(traitlets.HasTraits):
     on them: anything with `tasks`, `layers` (name -> tensor names) and `sizes` (tensor name -> entries).
     """
 
-    step = Checked(0, a_step, "0 task vectors, 1 elect, 2 mask, 3 rescale")
+    step = Checked(0, a_step(STEPS), "0 task vectors, 1 elect, 2 mask, 3 rescale")
     layer = Checked(0, a_layer, "number of the layer; a layer's name is understood")
     tensor = Checked("", a_tensor, "full name of the tensor whose weights are shown")
     pick = Checked(PICKS[0], one_of("pick", PICKS), "which weights are shown")

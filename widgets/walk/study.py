@@ -1,56 +1,32 @@
 """The models under the walk, and what was measured on them once: everything the panels look up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from math import prod
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 import mergekit_nb as mk
-from mergekit_nb.evaluation.tasks import Task, by_name
+from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.progress import Progress
 from mergekit_nb.weights.merged import Merged
-from mergekit_nb.weights.site import layers as by_layer
 from mergekit_nb.weights.task_vectors import TaskVectors
+from mergekit_nb.widgets.models import Model, Models, given, tests_of
 from mergekit_nb.widgets.walk.columns import Columns, chosen, columns
 from mergekit_nb.widgets.walk.measure import Overview, overview
 from mergekit_nb.widgets.walk.state import WalkState
 
-Model = str | Path | Mapping[str, Tensor] | nn.Module  # whatever `mk.open` opens
-
 
 @dataclass(frozen=True)
-class Study:
+class Study(Models):
     """A base, its experts and their EMR merge.
 
     Attributes:
-        vectors: the task vectors, read tensor by tensor.
         merged: what `mk.merge("emr", ...)` returned; masks and rescalers shown are these.
-        tests: images and heads by task, or {} where there are none.
     """
 
-    vectors: TaskVectors
     merged: Merged
-    tests: Mapping[str, Task]
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return self.vectors.tasks
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """Entries of every tensor that was merged and holds any."""
-        sizes = {name: prod(self.vectors.site(name).shape) for name in self.vectors.names}
-        return {name: size for name, size in sizes.items() if size}
-
-    @cached_property
-    def layers(self) -> dict[str, list[str]]:
-        """Layer name -> names of its tensors, in the order of the network."""
-        return by_layer(self.sizes)
 
     @cached_property
     def scalers(self) -> np.ndarray:
@@ -89,17 +65,11 @@ def study(
         progress: as in `mk.merge`.
         options: further arguments of `mk.merge("emr", ...)`, such as `rescale="global"`.
     """
-    if base is None and experts is None:
-        from mergekit_nb import zoo as shipped  # only when needed: it brings open_clip, which takes seconds to import
-
-        zoo = shipped.load()
-        base, experts, tasks = zoo.base, zoo.experts, zoo.tasks if tasks is None else tasks
-    elif base is None or experts is None:
-        raise ValueError("pass both base and experts ({task: model}), or neither for the embedded zoo")
+    base, experts, tasks = given(base, experts, tasks)
     merged = mk.merge("emr", base, experts, progress=progress, **options)
     opened = {task: mk.open(expert) for task, expert in experts.items()}
     vectors = TaskVectors(mk.open(base), opened, tuple(merged.vector))
-    return Study(vectors, merged, _tests(tasks, vectors.tasks))
+    return Study(vectors, tests_of(tasks, vectors.tasks), merged)
 
 
 def state_of(
@@ -118,14 +88,3 @@ def state_of(
     if base is not None or experts is not None or tasks is not None:
         raise ValueError("pass models, or the state= of another panel, not both: the state has its models already")
     return state
-
-
-def _tests(tasks: Mapping[str, Task] | None, experts: tuple[str, ...]) -> dict[str, Task]:
-    if tasks is None:
-        return {}
-    named = by_name(tasks)
-    lacking = [name for name in experts if name not in named]
-    if lacking:
-        raise ValueError(f"tasks has nothing to test {', '.join(lacking)} on; it has {', '.join(named)}")
-    # the live panel looks at the same images again and again: read them once
-    return {name: replace(named[name], split=cache(named[name].split)) for name in experts}
