@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mergekit_nb.zoo import Zoo
 
 SCALES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 1.5)  # tried on validation; the literature's 0.3 and 1 are among them
+DIALS = (
+    "scale",
+    "beta",
+)  # the hyper-parameter that is tuned: how long the merged vector is, of LiNeS in the last block
 HEADLINE = (
     "average",
     "task_arithmetic",
@@ -57,8 +61,9 @@ def compare(
         methods: names from `mk.METHODS`, or method objects such as `mk.methods.Ties(density=0.1)`.
         zoo: anything with `base`, `experts` (by task) and `tasks` (by the same names).
         split: what is reported.
-        tune: choose the `scale` of each method that has one by the mean accuracy over the tasks on the *validation*
-            split, among `SCALES` (the smallest of equals). An object that sets any option is run as it is.
+        tune: choose one hyper-parameter of each method that has it, the `scale` (of LiNeS `beta`), by the mean accuracy
+            over the tasks on the *validation* split, among `SCALES` (the smallest of equals). All others keep their
+            defaults. Of a composition it is the last method's. An object that sets any option is run as it is.
         tune_limit: validation images per task for that choice; None for all.
         limit: images per task that are reported on; None for all.
         device, progress, cancel: as for `mk.evaluate`; progress counts merges and evaluations.
@@ -78,7 +83,7 @@ def compare(
         raise ValueError(f"listed twice: {', '.join(twice)}")
     for entry in entries:
         entry.method.check_tasks(tuple(zoo.experts))
-    steps = 2 + sum(2 + len(entry.scales) for entry in entries)
+    steps = 2 + sum(1 + entry.merges + len(entry.scales) for entry in entries)
     with ticker(progress, steps, "compare", cancel) as tick:
         bench = _Bench(zoo, _read_once(zoo.tasks), device, cancel, tick)
         rows = [bench.report("base", zoo.base, split, limit), bench.report("individual", zoo.experts, split, limit)]
@@ -117,30 +122,43 @@ class _Entry(NamedTuple):
     label: str
     method: Method
     options: str
-    scales: tuple[float, ...]  # to be tried on validation; none: run as it is
+    dial: str | None  # what is chosen on validation
+    scales: tuple[float, ...]  # and from what; none: run as it is
+
+    @property
+    def merges(self) -> int:
+        return 2 if self.dial == "beta" else 1
 
 
 def _entry(method: str | Method, tune: bool) -> _Entry:
     method = resolve(method)
     options = _options(method)
     label = f"{method.label} ({options})" if options else method.label
-    return _Entry(label, method, options, SCALES if tune and not options and _has_scale(method) else ())
+    dial = _dial(method) if tune and not options else None
+    return _Entry(label, method, options, dial, SCALES if dial else ())
 
 
-def _has_scale(method: Method) -> bool:
-    return "scale" in (method.then if isinstance(method, Chain) else method).knobs()
+def _dial(method: Method) -> str | None:
+    """In a composition it is the last method that adds up, so its hyper-parameter counts."""
+    if isinstance(method, Chain):
+        return _dial(method.then)
+    return next((name for name in DIALS if name in method.knobs()), None)
 
 
-def _scaled(method: Method, scale: float) -> Method:
-    """In a composition it is the last method that adds up, so its scale counts."""
-    return (
-        replace(method, then=_scaled(method.then, scale)) if isinstance(method, Chain) else replace(method, scale=scale)
-    )
+def _turned(method: Method, dial: str, value: float) -> Method:
+    if isinstance(method, Chain):
+        return replace(method, then=_turned(method.then, dial, value))
+    return replace(method, **{dial: value})
 
 
-def _stretched(merged: Merged, scale: float) -> Merged:
-    """What the same method gives with another `scale`, from what it gives with 1: a scale multiplies the merged vector."""
-    return replace(merged, vector={name: scale * vector for name, vector in merged.vector.items()})
+def _between(nothing: Merged | None, one: Merged, value: float) -> Merged:
+    """What the same method gives with another `scale` or `beta`, from what it gives with 0 and with 1: a straight line.
+
+    `nothing` is None for a scale, with which the merged vector vanishes.
+    """
+    zero = {} if nothing is None else nothing.vector
+    line = {n: value * v + (1 - value) * zero[n] if n in zero else value * v for n, v in one.vector.items()}
+    return replace(one, vector=line)
 
 
 def _options(method: Method) -> str:
@@ -163,13 +181,17 @@ class _Bench:
 
     def run(self, entry: _Entry, split: str, limit: int | None, tune_limit: int | None) -> pd.DataFrame:
         """Merge, choose the scale where there is one to choose, evaluate."""
-        start = perf_counter()
-        merged, options = self._merged(_scaled(entry.method, 1.0) if entry.scales else entry.method), entry.options
-        seconds = perf_counter() - start
-        if entry.scales:
-            best = self._best(merged, entry.scales, tune_limit)
+        start, options = perf_counter(), entry.options
+        if not entry.dial:
+            merged = self._merged(entry.method)
+            seconds = perf_counter() - start
+        else:
+            one = self._merged(_turned(entry.method, entry.dial, 1.0))
+            seconds = perf_counter() - start
+            zero = self._merged(_turned(entry.method, entry.dial, 0.0)) if entry.merges > 1 else None
+            best = self._best(zero, one, entry.scales, tune_limit)
             edge = {entry.scales[0]: ", the least tried", entry.scales[-1]: ", the most tried"}.get(best, "")
-            merged, options = _stretched(merged, best), f"scale={best:g} (validation{edge})"
+            merged, options = _between(zero, one, best), f"{entry.dial}={best:g} (validation{edge})"
         return self.report(entry.label, merged, split, limit).assign(options=options, seconds=seconds)
 
     def report(self, label: str, subject: Subject, split: str, limit: int | None) -> pd.DataFrame:
@@ -177,9 +199,9 @@ class _Bench:
         frame = self._scored(subject, split, limit)
         return frame.assign(method=label, options="", seconds=0.0, bytes=_bytes(subject))
 
-    def _best(self, merged: Merged, scales: tuple[float, ...], limit: int | None) -> float:
-        """The scale that does best on validation; of equals the smallest."""
-        tried = {s: self._scored(_stretched(merged, s), "validation", limit)["accuracy"].mean() for s in scales}
+    def _best(self, zero: Merged | None, one: Merged, scales: tuple[float, ...], limit: int | None) -> float:
+        """The value that does best on validation; of equals the smallest."""
+        tried = {x: self._scored(_between(zero, one, x), "validation", limit)["accuracy"].mean() for x in scales}
         return max(tried, key=tried.get)
 
     def _merged(self, method: Method) -> Merged:

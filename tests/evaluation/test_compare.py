@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import mergekit_nb as mk
-from mergekit_nb.compare import COLUMNS, SCALES, compare, table
+from mergekit_nb.compare import COLUMNS, SCALES, _between, _dial, _turned, compare, table
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.progress import Cancelled
@@ -58,6 +59,44 @@ def test_the_scale_is_the_best_on_validation(tiny):
     assert chosen["options"].str.startswith(f"scale={best:g} (validation").all()
     merged = mk.merge("task_arithmetic", tiny.base, tiny.experts, scale=best)
     assert chosen["accuracy"].tolist() == evaluate(merged, tiny.tasks)["accuracy"].tolist()
+
+
+def test_the_beta_of_lines_is_the_best_on_validation(tiny):
+    lines, chain = mk.methods.Lines(), mk.methods.Ties() | mk.methods.Lines()
+    frame = compare([lines, chain], tiny, tune_limit=None).set_index("method")
+    for label, made in {
+        "lines": mk.methods.Lines,
+        "ties | lines": lambda beta: mk.methods.Ties() | mk.methods.Lines(beta=beta),
+    }.items():
+        means = {}
+        for beta in SCALES:
+            merged = mk.merge(made(beta=beta), tiny.base, tiny.experts)
+            means[beta] = evaluate(merged, tiny.tasks, split="validation")["accuracy"].mean()
+        best = max(means, key=means.get)
+        assert frame.loc[label, "options"].str.startswith(f"beta={best:g} (validation").all()
+        expected = evaluate(mk.merge(made(beta=best), tiny.base, tiny.experts), tiny.tasks)["accuracy"]
+        assert frame.loc[label, "accuracy"].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        mk.methods.TaskArithmetic(),
+        mk.methods.Knots() | (mk.methods.Dare(seed=1) | mk.methods.Ties()),
+        mk.methods.Dare(seed=1) | mk.methods.Ties(),
+        mk.methods.Tsv(),
+        mk.methods.Ties() | mk.methods.Lines(),
+        mk.methods.Lines(),
+    ],
+    ids=lambda method: method.label,
+)
+@pytest.mark.parametrize("value", [0.05, 0.3, 1.5])
+def test_what_is_tuned_is_a_straight_line(tiny, method, value):
+    dial = _dial(method)
+    zero, one, there = (mk.merge(_turned(method, dial, x), tiny.base, tiny.experts) for x in (0.0, 1.0, value))
+    made = _between(zero if dial == "beta" else None, one, value)
+    for name, vector in there.vector.items():
+        torch.testing.assert_close(made.vector[name], vector, rtol=1e-5, atol=1e-6)
 
 
 def test_every_split_is_read_once_and_tuning_asks_for_validation(tiny):
