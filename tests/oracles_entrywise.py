@@ -253,6 +253,43 @@ def _fr(method, name, taus, tasks):
     return np.fft.ifft2(np.fft.fft2(tau) * weights).real
 
 
+def ram(method, taus, tasks):
+    return {name: _ram(method, tau) for name, tau in taus.items()}
+
+
+def _ram(method, tau):
+    changed = np.abs(tau) > method.epsilon
+    merged = np.zeros(tau.shape[1:])
+    alone = [changed[t] & (changed.sum(0) == 1) for t in range(len(tau))]
+    shared = [(changed[t] & (changed.sum(0) > 1)).sum() for t in range(len(tau))]
+    for place in np.ndindex(merged.shape):
+        who = [t for t in range(len(tau)) if changed[t][place]]
+        if len(who) == 1:
+            t = who[0]
+            merged[place] = tau[t][place] * (1 + method.boost * min(shared[t] / alone[t].sum(), method.most))
+        elif who:
+            merged[place] = np.mean([tau[t][place] for t in who])
+    return merged
+
+
+def arcee_fusion(method, taus, tasks, base):
+    return {name: method.scale * sum(_fused(base[name], t) for t in tau) for name, tau in taus.items()}
+
+
+def _fused(base, tau):
+    rows, moved = (
+        base.reshape(-1, base.shape[-1] if base.ndim else 1),
+        tau.reshape(-1, base.shape[-1] if base.ndim else 1),
+    )
+    scores = np.empty_like(rows)
+    for r, (row, change) in enumerate(zip(rows, moved, strict=True)):
+        before, after = (np.exp(x - x.max()) / np.exp(x - x.max()).sum() + 1e-8 for x in (row, row + change))
+        scores[r] = np.abs(change) * (after * np.log(after / before)).sum()
+    ranked = np.sort(scores, None)
+    lower, median, upper = (ranked[int(share * (ranked.size - 1))] for share in (0.25, 0.5, 0.75))
+    return tau * (scores >= median + 1.5 * (upper - lower)).reshape(tau.shape)
+
+
 ENTRYWISE = {
     "pcb": pcb,
     "breadcrumbs": summed(_breadcrumbs),
@@ -265,4 +302,8 @@ ENTRYWISE = {
     "model_stock": model_stock,
     "magmax": magmax,
     "fr": summed(_fr),
+    "nearswap": summed(
+        lambda method, name, taus, tasks: np.sign(taus[name]) * np.minimum(np.abs(taus[name]), method.t)
+    ),
+    "ram": ram,
 }

@@ -96,7 +96,7 @@ def blend(
 
 
 def _sum(tensors: list[Tensor], weights: Sequence[float]) -> Tensor:
-    compute = torch.promote_types(tensors[0].dtype, torch.float32)
+    compute = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
     total = sum(weight * tensor.detach().to(compute) for weight, tensor in zip(weights, tensors, strict=True))
     return total.to(tensors[0].dtype)
 

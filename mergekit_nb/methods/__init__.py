@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from difflib import get_close_matches
 
+from mergekit_nb.methods.arcee_fusion import ArceeFusion
 from mergekit_nb.methods.average import Average
 from mergekit_nb.methods.base import Chain, Knob, Method
 from mergekit_nb.methods.breadcrumbs import Breadcrumbs
@@ -24,8 +25,10 @@ from mergekit_nb.methods.lines import Lines
 from mergekit_nb.methods.magmax import MagMax
 from mergekit_nb.methods.model_stock import ModelStock
 from mergekit_nb.methods.multi_slerp import MultiSlerp
+from mergekit_nb.methods.nearswap import Nearswap
 from mergekit_nb.methods.nuslerp import NuSlerp
 from mergekit_nb.methods.pcb import Pcb
+from mergekit_nb.methods.ram import Ram
 from mergekit_nb.methods.sce import Sce
 from mergekit_nb.methods.slerp import Slerp
 from mergekit_nb.methods.tall_masks import TallMasks
@@ -53,6 +56,9 @@ METHODS: dict[str, type[Method]] = {
     "model_stock": ModelStock,
     "magmax": MagMax,
     "fr": Fr,
+    "nearswap": Nearswap,
+    "ram": Ram,
+    "arcee_fusion": ArceeFusion,
     "slerp": Slerp,
     "nuslerp": NuSlerp,
     "multi_slerp": MultiSlerp,

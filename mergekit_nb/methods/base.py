@@ -41,6 +41,11 @@ class Method(ABC):
 
     `measure` looks at one tensor and returns numbers that add up over tensors; `merge` turns one tensor's task vectors
     into one. Both are pure, so a model can be merged in any order, in pieces, by many workers.
+
+    What a method promises is said by its class, and held to it by the laws in the tests. `commutes`: if the entries of a
+    tensor are permuted alike in the base and in every expert, the merge is permuted alike, whatever the permutation
+    ("entries"), if it is one along each axis ("axes": ranks in rows, or singular vectors, are made of those), or never
+    ("nothing": places count). Where an option decides, it is a property.
     """
 
     name: ClassVar[str]
@@ -48,7 +53,10 @@ class Method(ABC):
     leaves: ClassVar[Literal["one model", "shared vector + masks"]] = "one model"
     symmetric: ClassVar[bool] = True  # False: the order of the tasks is part of the method
     experts: ClassVar[tuple[int, int | None]] = (1, None)  # how many it takes, least and most
-    generic: ClassVar[bool] = False  # True: determined only where no two singular values at a cut are equal
+    generic: ClassVar[bool] = False  # True: determined only where no two numbers at a cut are equal
+    random: ClassVar[bool] = False  # True: draws from (seed, task, tensor name), so names and places count
+    homogeneous: ClassVar[bool] = True  # False: all task vectors times c (> 0) do not give c times the result
+    commutes: ClassVar[Literal["entries", "axes", "nothing"]] = "entries"  # which permutations of every model alike
     per_task: ClassVar[tuple[str, ...]] = ("weights", "scale")  # fields that may hold one number per task
     edit_rounds: ClassVar[int] = 0  # rounds of `measure` that `edit` needs
 
@@ -135,6 +143,18 @@ class Chain(Method):
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self.first.edit_rounds + self.then.rounds(dtype)
+
+    @property
+    def random(self) -> bool:
+        return self.first.random or self.then.random
+
+    @property
+    def homogeneous(self) -> bool:
+        return self.first.homogeneous and self.then.homogeneous
+
+    @property
+    def commutes(self) -> str:
+        return max(self.first.commutes, self.then.commutes, key=("entries", "axes", "nothing").index)
 
     def measure(self, site: Site, taus: Tensor, totals: Totals) -> dict[str, Tensor]:
         if len(totals) < self.first.edit_rounds:

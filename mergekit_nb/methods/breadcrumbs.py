@@ -48,6 +48,10 @@ class Breadcrumbs(Method):
     name: ClassVar[str] = "breadcrumbs"
     paper: ClassVar[str] = "Davari and Belilovsky 2023, arXiv:2312.06795"
 
+    @property
+    def commutes(self) -> str:
+        return "axes" if self.scope == "row" else "entries"
+
     def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
         if not site.shape:
             return taus

@@ -44,6 +44,10 @@ class Cabs(Method):
     paper: ClassVar[str] = "Yang et al. 2025, arXiv:2503.01874"
     symmetric: ClassVar[bool] = False
 
+    @property
+    def commutes(self) -> str:
+        return "nothing" if self.by == "n:m" else "entries"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n > self.m:

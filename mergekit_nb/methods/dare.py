@@ -43,6 +43,14 @@ class Dare(Method):
     name: ClassVar[str] = "dare"
     paper: ClassVar[str] = "Yu et al. 2023, arXiv:2311.03099"
 
+    @property
+    def random(self) -> bool:
+        return self.by == "random"
+
+    @property
+    def commutes(self) -> str:
+        return "nothing" if self.random else "entries"
+
     def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
         edited = []
         for task, tau in zip(site.tasks, taus, strict=True):

@@ -54,6 +54,12 @@ class Della(Method):
     weights: tuple[float, ...] | None = None
     name: ClassVar[str] = "della"
     paper: ClassVar[str] = "Deep et al. 2024, arXiv:2406.11617"
+    random: ClassVar[bool] = True
+    commutes: ClassVar[str] = "nothing"
+
+    @property
+    def homogeneous(self) -> bool:
+        return self.rank != "size"  # the authors add 1e-7 to the range of magnitudes
 
     def __post_init__(self) -> None:
         super().__post_init__()

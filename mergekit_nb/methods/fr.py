@@ -39,6 +39,7 @@ class Fr(Method):
     weights: tuple[float, ...] | None = None
     name: ClassVar[str] = "fr"
     paper: ClassVar[str] = "Zheng and Wang 2024, arXiv:2411.16815"
+    commutes: ClassVar[str] = "nothing"  # neighbours make frequencies
 
     def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
         if site.block is None or len(site.shape) != 2 or not site.size:

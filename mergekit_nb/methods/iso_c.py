@@ -32,6 +32,7 @@ class IsoC(Method):
     scale: Annotated[float, Knob(-2, 5, "multiplier of the merged vector")] = 1.0
     name: ClassVar[str] = "iso_c"
     paper: ClassVar[str] = "Marczak et al. 2025, arXiv:2502.04959"
+    commutes: ClassVar[str] = "axes"
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if not is_matrix(site):

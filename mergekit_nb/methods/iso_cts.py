@@ -38,6 +38,7 @@ class IsoCts(Method):
     name: ClassVar[str] = "iso_cts"
     paper: ClassVar[str] = "Marczak et al. 2025, arXiv:2502.04959"
     generic: ClassVar[bool] = True
+    commutes: ClassVar[str] = "axes"
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if not is_matrix(site):

@@ -44,6 +44,10 @@ class Karcher(Method):
     paper: ClassVar[str] = "mergekit, arXiv:2403.13257; arXiv:2603.04972"
     symmetric: ClassVar[bool] = False
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.on == "task vectors"  # but for points as short as the tolerance
+
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if agreed(taus):
             return taus[0].clone()

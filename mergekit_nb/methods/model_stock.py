@@ -41,6 +41,10 @@ class ModelStock(Method):
     name: ClassVar[str] = "model_stock"
     paper: ClassVar[str] = "Jang et al. 2024, arXiv:2403.19522"
 
+    @property
+    def commutes(self) -> str:
+        return "axes" if self.scope == "row" else "entries"
+
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         rows = rearrange(taus, "task ... -> task 1 (...)") if self.scope == "tensor" or taus.ndim < 3 else taus
         share = _share(rows.reshape(len(taus), -1, rows.shape[-1]), self.negative == "base")

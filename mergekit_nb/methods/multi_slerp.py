@@ -35,6 +35,10 @@ class MultiSlerp(Method):
     name: ClassVar[str] = "multi_slerp"
     paper: ClassVar[str] = "Goddard et al. 2024, arXiv:2403.13257"
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.on == "task vectors"
+
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if agreed(taus):
             return taus[0].clone()

@@ -41,6 +41,14 @@ class NuSlerp(Method):
     symmetric: ClassVar[bool] = False
     experts: ClassVar[tuple[int, int | None]] = (2, 2)
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.on == "task vectors"
+
+    @property
+    def commutes(self) -> str:
+        return "entries" if self.over == "tensor" else "axes"
+
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         start, a, b = (self._vectors(x) for x in (origin(site, taus, self.on), *taus.double()))
         first, second, excess = arc(start + a, start + b, self._way(), OPPOSITE)

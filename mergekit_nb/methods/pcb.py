@@ -53,6 +53,10 @@ class Pcb(Method):
     name: ClassVar[str] = "pcb"
     paper: ClassVar[str] = "Du et al. 2024, arXiv:2410.02396"
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.variant in ("D", "paper")  # the others take tanh of products in squared weight units
+
     def rounds(self, dtype: torch.dtype) -> int:
         return self._range_rounds(dtype) + histogram.rounds(dtype)
 
@@ -72,13 +76,13 @@ class Pcb(Method):
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         weights = self.weights(taus, totals)
         if self.variant != "paper":
-            taus = compete.clip(taus, *self._ends(totals, taus))
+            taus = compete.clip(taus, *self.ends(totals, taus))
         scales = self.scale if isinstance(self.scale, tuple) else (self.scale,) * len(taus)
         return compete.fuse(taus, weights, torch.tensor(scales, dtype=taus.dtype, device=taus.device))
 
     def scores(self, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "task *shape"]:
         """intra * inter of every entry."""
-        ends = self._ends(totals, taus)
+        ends = self.ends(totals, taus)
         if self.variant != "paper":
             return compete.intra_balance(taus, *ends) * compete.inter_balance(taus, self.variant, *ends)
         sums = histogram.total(totals[1]["sums"].flatten(0, 1), taus.dtype).reshape(-1, len(taus))
@@ -98,6 +102,10 @@ class Pcb(Method):
             weights = compete.rescale(scores, compete.drop(scores, cut, top), cut, top)
         varied = self._varied(totals, scores.dtype).to(scores.device).reshape(-1, *[1] * (scores.ndim - 1))
         return torch.where(varied, weights, torch.zeros_like(weights))
+
+    def ends(self, totals: Totals, taus: Float[Tensor, "task *shape"]) -> Tensor:
+        """The ends of the range, over the whole model, that `compete`'s steps take: 2 task; for "paper" 2 task task."""
+        return self._range(totals, taus.dtype).to(taus.device)
 
     def cut(self, totals: Totals, dtype: torch.dtype) -> Float[Tensor, "2 task"]:
         """Of every task the score at and below which entries are dropped, and the highest, over the whole model."""
@@ -134,9 +142,6 @@ class Pcb(Method):
         found = histogram.prefixes(counted, self._clip_ranks(totals))
         return torch.stack([histogram.value(prefix, dtype) for prefix in found])
 
-    def _ends(self, totals: Totals, taus: Tensor) -> Tensor:
-        return self._range(totals, taus.dtype).to(taus.device)
-
     def _varied(self, totals: Totals, dtype: torch.dtype) -> Tensor:
         """Which tasks have entries of different magnitude: bool, task."""
         low, high = self._range(totals, dtype)
@@ -146,6 +151,6 @@ class Pcb(Method):
         """The ends of all products, under the tensor's name; then the exact sums of all numerators."""
         if not totals:
             return {ENDS + site.name: compete.softmax_range(taus).cpu()}
-        ends = self._ends(totals, taus)
+        ends = self.ends(totals, taus)
         rows = [compete.softmax_inter(taus, i, ends) for i in range(len(taus))] + [compete.softmax_intra(taus, ends)]
         return {"sums": torch.stack([histogram.magnitude_sums(row) for row in rows])}

@@ -41,6 +41,10 @@ class Slerp(Method):
     symmetric: ClassVar[bool] = False
     experts: ClassVar[tuple[int, int | None]] = (2, 2)
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.on == "task vectors"
+
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         start, (a, b) = origin(site, taus, self.on), taus.double()
         first, second, excess = arc((start + a).reshape(-1), (start + b).reshape(-1), self.t, STRAIGHT)

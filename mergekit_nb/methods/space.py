@@ -25,6 +25,7 @@ class Space(Method):
     """
 
     generic: ClassVar[bool] = True
+    commutes: ClassVar[str] = "axes"
 
     @abstractmethod
     def enter(self, taus: Float[Tensor, "task out in"]) -> Entered:

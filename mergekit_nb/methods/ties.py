@@ -51,6 +51,10 @@ class Ties(Method):
     name: ClassVar[str] = "ties"
     paper: ClassVar[str] = "Yadav et al. 2023, arXiv:2306.01708"
 
+    @property
+    def commutes(self) -> str:
+        return "axes" if self.scope == "row" and self.density < 1 else "entries"
+
     def rounds(self, dtype: torch.dtype) -> int:
         return self._trim_rounds(dtype) + self._needs_norms + self._needs_majority
 

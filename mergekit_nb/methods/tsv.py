@@ -44,6 +44,7 @@ class Tsv(Method):
     name: ClassVar[str] = "tsv"
     paper: ClassVar[str] = "Gargiulo et al. 2025, arXiv:2412.00081"
     generic: ClassVar[bool] = True
+    commutes: ClassVar[str] = "axes"
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if not is_matrix(site):

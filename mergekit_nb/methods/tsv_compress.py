@@ -36,6 +36,7 @@ class TsvCompress(Method):
     paper: ClassVar[str] = "Gargiulo et al. 2025, arXiv:2412.00081"
     leaves: ClassVar[str] = "low-rank patches"
     generic: ClassVar[bool] = True
+    commutes: ClassVar[str] = "axes"
 
     def merge(
         self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals

@@ -45,6 +45,11 @@ class Wudi(Method):
     scale: float = 1.0
     name: ClassVar[str] = "wudi"
     paper: ClassVar[str] = "Cheng et al. 2025, arXiv:2503.08099"
+    commutes: ClassVar[str] = "axes"
+
+    @property
+    def homogeneous(self) -> bool:
+        return self.solver == "closed form"  # the rate of Adam is in weight units
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if len(site.shape) != 2:

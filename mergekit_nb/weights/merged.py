@@ -62,7 +62,7 @@ class Merged:
         if merged not in self.vector and (patch is None or merged not in patch.factors):
             return base.detach().clone()
         vector = self.vector[merged].to(base.device) if merged in self.vector else torch.zeros_like(base)
-        compute = torch.promote_types(vector.dtype, torch.float32)
+        compute = torch.float64 if vector.dtype == torch.float64 else torch.float32
         vector = vector.to(compute)
         if patch is not None:
             vector = patch.apply(merged, vector)

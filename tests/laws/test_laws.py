@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,18 +18,23 @@ from mergekit_nb.methods import (
     Average,
     Breadcrumbs,
     Cabs,
+    Consensus,
     Dare,
     Della,
     Emr,
     Fr,
     Lines,
     MagMax,
+    Nearswap,
     Pcb,
+    Ram,
     TallMasks,
     TaskArithmetic,
     Ties,
 )
+from mergekit_nb.weights.site import Site
 from tests.oracles import ORACLES, PER_TASK
+from tests.oracles_entrywise import arcee_fusion
 from tests.oracles_spectral import ON_WEIGHTS
 from tests.strategies import cases, methods, models, tensors
 
@@ -95,6 +101,183 @@ def test_a_model_cut_in_pieces_gives_the_same_bits_as_whole(device, method, size
         assert torch.equal(one.weights(task)["w"], torch.cat([two.weights(task)["a"], two.weights(task)["b"]]))
 
 
+SLICED = st.one_of(
+    ENTRYWISE,
+    methods(Emr),
+    methods(Nearswap),
+    methods(Consensus),
+    methods(Ram).filter(lambda m: m.boost == 0),
+).filter(lambda m: not (m.name == "pcb" and m.variant == "paper"))
+
+
+def sliced_totals(method, site, slices, dtype):
+    """The rounds of `measure`, of row slices that all go by the tensor's name."""
+    totals = ()
+    for _ in range(method.rounds(dtype)):
+        total = {}
+        for part in slices:
+            for key, value in method.measure(replace(site, shape=tuple(part.shape[1:])), part, totals).items():
+                total[key] = total[key] + value if key in total else value
+        totals += (total,)
+    return totals
+
+
+@given(SLICED, st.integers(2, 6), st.data())
+def test_a_tensor_cut_in_row_slices_gives_the_same_bits_as_whole(device, method, rows, data):
+    taus = torch.stack([data.draw(tensors((rows, 3))) for _ in range(data.draw(st.integers(1, 4)))]).to(device)
+    cut = data.draw(st.integers(1, rows - 1))
+    tasks = tuple(f"t{t}" for t in range(len(taus)))
+    site = Site("w", (rows, 3), tasks, source={"w": torch.zeros(rows, 3)})
+    slices = [taus[:, :cut], taus[:, cut:]]
+    whole, pieces = sliced_totals(method, site, [taus], taus.dtype), sliced_totals(method, site, slices, taus.dtype)
+    parts = [method.merge(replace(site, shape=tuple(part.shape[1:])), part, pieces) for part in slices]
+    for one, *cuts in zip(
+        *(made if isinstance(made, tuple) else (made,) for made in (method.merge(site, taus, whole), *parts)),
+        strict=True,
+    ):
+        assert torch.equal(one, torch.cat(cuts, one.ndim - 2))
+
+
+def as_float64(weights: dict) -> dict:
+    return {name: w.double() if w.is_floating_point() else w for name, w in weights.items()}
+
+
+def moved(merged, base: dict) -> dict[str, dict]:
+    """Every task's change of the base, float64."""
+    return {
+        task: {n: w.double() - base[n].double() for n, w in floating(merged.weights(task)).items()}
+        for task in merged.tasks
+    }
+
+
+def assert_close_all(one: dict[str, dict], other: dict[str, dict], rtol: float = 1e-6) -> None:
+    for task, weights in one.items():
+        for name, weight in weights.items():
+            torch.testing.assert_close(
+                other[task][name], weight, rtol=rtol, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+@st.composite
+def wide_cases(draw):
+    """As `cases`, in float64 and in general position, so that no rounding decides anything."""
+    method = draw(methods())
+    least, most = method.experts
+    base, experts = draw(models(torch.float64, least, most or 4, in_general_position=True))
+    return method, base, experts
+
+
+@given(wide_cases(), st.sampled_from([0.25, 4.0]))
+def test_scaling_all_task_vectors_scales_the_merge(device, case, factor):
+    method, base, experts = case
+    assume(method.homogeneous)
+    stretched = {
+        task: {n: base[n] + factor * (w - base[n]) if w.is_floating_point() else w for n, w in expert.items()}
+        for task, expert in experts.items()
+    }
+    one, other = (mk.merge(method, base, e, device=device, dtype=torch.float64) for e in (experts, stretched))
+    expected = {task: {n: factor * v for n, v in change.items()} for task, change in moved(one, base).items()}
+    assert_close_all(expected, moved(other, base), rtol=1e-5)
+
+
+@given(wide_cases(), st.integers(0, 2**31))
+def test_permuting_the_entries_of_all_models_permutes_the_merge(device, case, seed):
+    method, base, experts = case
+    assume(method.commutes != "nothing")
+    orders = {name: permutation(w.shape, method.commutes, seed + i) for i, (name, w) in enumerate(base.items())}
+
+    def permuted(weights):
+        return {name: w.flatten()[orders[name]].reshape(w.shape) for name, w in weights.items()}
+
+    shuffled = {task: permuted(expert) for task, expert in experts.items()}
+    one = mk.merge(method, base, experts, device=device, dtype=torch.float64)
+    other = mk.merge(method, permuted(base), shuffled, device=device, dtype=torch.float64)
+    assert_close_all({t: permuted(w) for t, w in outcomes(one).items()}, outcomes(other), rtol=1e-5)
+
+
+def permutation(shape: tuple[int, ...], of: str, seed: int) -> torch.Tensor:
+    """Where every entry of the flattened tensor comes from: anywhere, or from the same slices of every axis."""
+    noise = torch.Generator().manual_seed(seed)
+    places = torch.arange(int(torch.tensor(shape).prod()) if shape else 1).reshape(shape)
+    if of == "entries":
+        return torch.randperm(places.numel(), generator=noise)
+    for axis, length in enumerate(shape):
+        places = places.index_select(axis, torch.randperm(length, generator=noise))
+    return places.flatten()
+
+
+@given(wide_cases())
+def test_renaming_tensors_renames_the_merge(device, case):
+    method, base, experts = case
+    assume(not method.random)
+
+    def renamed(weights):  # the number stays: it says which block a tensor lies in
+        return {name.replace("blocks", "net.layers"): w for name, w in weights.items()}
+
+    one = mk.merge(method, base, experts, device=device, dtype=torch.float64)
+    other = mk.merge(
+        method, renamed(base), {t: renamed(e) for t, e in experts.items()}, device=device, dtype=torch.float64
+    )
+    assert same({t: renamed(w) for t, w in outcomes(one).items()}, outcomes(other))
+
+
+@given(wide_cases())
+def test_the_order_of_the_tensors_changes_nothing(device, case):
+    method, base, experts = case
+
+    def turned(weights):
+        return dict(reversed(weights.items()))
+
+    one = mk.merge(method, base, experts, device=device, dtype=torch.float64)
+    other = mk.merge(
+        method, turned(base), {t: turned(e) for t, e in experts.items()}, device=device, dtype=torch.float64
+    )
+    assert_close_all(outcomes(one), outcomes(other), rtol=1e-12)
+
+
+@given(st.one_of(methods(Dare), methods(Della)).filter(lambda m: m.random), st.randoms(use_true_random=False))
+def test_random_bits_depend_on_seed_task_and_tensor_alone(method, random):
+    tasks, names = ["a", "b", "c", "d"], ["x", "y", "z"]
+    tau = dict(zip(tasks, torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)), strict=True))
+
+    def edited(tasks, names):
+        found = {}
+        for name in names:
+            rows = method.edit(Site(name, (3, 5), tuple(tasks)), torch.stack([tau[t] for t in tasks]))
+            found |= {(task, name): row for task, row in zip(tasks, rows, strict=True)}
+        return found
+
+    whole = edited(tasks, names)
+    some = edited(random.sample(tasks, random.randint(1, 4)), random.sample(names, random.randint(1, 3)))
+    assert all(torch.equal(whole[key], row) for key, row in some.items())
+
+
+def test_another_seed_task_or_tensor_draws_other_bits():
+    tau = torch.ones(1, 200)
+
+    def kept(seed=0, task="a", name="w"):
+        return Dare(drop=0.5, seed=seed).edit(Site(name, (200,), (task,)), tau)[0] != 0
+
+    for other in ({"seed": 1}, {"task": "b"}, {"name": "v"}):
+        assert 60 < int((kept() != kept(**other)).sum()) < 140
+
+
+EVERY_FLOAT = [*FLOATS, torch.float8_e4m3fn, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", EVERY_FLOAT, ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_dtype_in_gives_the_same_dtype_out(base, experts, device, name, dtype):
+    def cast(weights):
+        return {n: w.to(dtype) if w.is_floating_point() else w for n, w in weights.items()}
+
+    few = dict(list(experts.items())[: METHODS[name].experts[1]])
+    merged = mk.merge(name, cast(base), {t: cast(e) for t, e in few.items()}, device=device)
+    for weights in outcomes(merged).values():
+        assert {n: w.dtype for n, w in weights.items()} == {n: w.dtype for n, w in cast(base).items()}
+        assert all(w.float().isfinite().all() for w in weights.values())
+
+
 @settings(max_examples=40)
 @given(st.data(), st.sampled_from(FLOATS))
 def test_saved_and_loaded_is_the_same(tmp_path_factory, device, data, dtype):
@@ -136,7 +319,13 @@ def test_a_slow_float64_numpy_oracle_agrees(device, case):
         expected = PER_TASK[method.name](method, taus, merged.tasks)
     else:
         weights = {n: w.double().numpy() for n, w in floating(base).items()}
-        oracles = {**ORACLES, **{name: partial(oracle, base=weights) for name, oracle in ON_WEIGHTS.items()}}
+        oracles = {
+            **ORACLES,
+            **{
+                name: partial(oracle, base=weights)
+                for name, oracle in (ON_WEIGHTS | {"arcee_fusion": arcee_fusion}).items()
+            },
+        }
         assert method.name in oracles, f"{method.name} has no oracle: write one"
         expected = dict.fromkeys(merged.tasks, oracles[method.name](method, taus, merged.tasks))
     for task, vectors in expected.items():
