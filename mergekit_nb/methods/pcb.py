@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mergekit_nb.maths import compete, histogram
@@ -91,17 +91,19 @@ class Pcb(Method):
 
     def weights(self, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "task *shape"]:
         """What every entry counts for; 0 where it is dropped."""
-        return self.weigh(self.scores(taus, totals), totals)
+        return self.weigh(self.scores(taus, totals), self.cut(totals, taus.dtype), self.varied(totals, taus.dtype))
 
-    def weigh(self, scores: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "task *shape"]:
-        """`weights` of entries whose scores are known."""
-        cut, top = self.cut(totals, scores.dtype).to(scores.device)
+    def weigh(
+        self, scores: Float[Tensor, "task *shape"], cut: Float[Tensor, "2 task"], varied: Bool[Tensor, " task"]
+    ) -> Float[Tensor, "task *shape"]:
+        """`weights` of entries whose scores are known, from `cut` and `varied` of the whole model."""
+        low, top = cut.to(scores.device)
         if self.variant == "paper":
-            weights = compete.keep(scores, cut)
+            weights = compete.keep(scores, low)
         else:
-            weights = compete.rescale(scores, compete.drop(scores, cut, top), cut, top)
-        varied = self._varied(totals, scores.dtype).to(scores.device).reshape(-1, *[1] * (scores.ndim - 1))
-        return torch.where(varied, weights, torch.zeros_like(weights))
+            weights = compete.rescale(scores, compete.drop(scores, low, top), low, top)
+        weighs = varied.to(scores.device).reshape(-1, *[1] * (scores.ndim - 1))
+        return torch.where(weighs, weights, torch.zeros_like(weights))
 
     def ends(self, totals: Totals, taus: Float[Tensor, "task *shape"]) -> Tensor:
         """The ends of the range, over the whole model, that `compete`'s steps take: 2 task; for "paper" 2 task task."""
@@ -115,7 +117,7 @@ class Pcb(Method):
 
     def notes(self, taus: TaskVectors, totals: Totals) -> list[str]:
         dtype = torch.float32 if len(totals) == self.rounds(torch.float32) else torch.float64
-        varied = self._varied(totals, dtype).tolist()
+        varied = self.varied(totals, dtype).tolist()
         alike = [task for task, varies in zip(taus.tasks, varied, strict=True) if not varies]
         return [
             f"{task}: its task vector has one magnitude everywhere (is it the base?), so pcb gives it weight 0"
@@ -142,7 +144,7 @@ class Pcb(Method):
         found = histogram.prefixes(counted, self._clip_ranks(totals))
         return torch.stack([histogram.value(prefix, dtype) for prefix in found])
 
-    def _varied(self, totals: Totals, dtype: torch.dtype) -> Tensor:
+    def varied(self, totals: Totals, dtype: torch.dtype) -> Tensor:
         """Which tasks have entries of different magnitude: bool, task."""
         low, high = self._range(totals, dtype)
         return (high > low).diagonal() if self.variant == "paper" else high > low
