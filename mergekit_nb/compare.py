@@ -197,7 +197,7 @@ class _Bench:
     def report(self, label: str, subject: Subject, split: str, limit: int | None) -> pd.DataFrame:
         """The lines of one subject that took no merging."""
         frame = self._scored(subject, split, limit)
-        return frame.assign(method=label, options="", seconds=0.0, bytes=_bytes(subject))
+        return frame.assign(method=label, options="", seconds=0.0, bytes=kept_bytes(subject))
 
     def _best(self, zero: Merged | None, one: Merged, scales: tuple[float, ...], limit: int | None) -> float:
         """The value that does best on validation; of equals the smallest."""
@@ -220,8 +220,8 @@ def _read_once(tasks: Mapping[str, Task] | Iterable[Task]) -> dict[str, Task]:
     return {name: replace(task, split=cache(task.split)) for name, task in by_name(tasks).items()}
 
 
-def _bytes(subject: Merged | Mapping) -> int:
+def kept_bytes(subject: Merged | Mapping) -> int:
     """What has to be kept to serve every task, in bytes."""
     if isinstance(subject, Merged):
         return subject.nbytes["shared"] + sum(subject.nbytes["patches"].values())
-    return sum(t.numel() * t.element_size() if isinstance(t, Tensor) else _bytes(t) for t in subject.values())
+    return sum(t.numel() * t.element_size() if isinstance(t, Tensor) else kept_bytes(t) for t in subject.values())

@@ -1,7 +1,9 @@
-"""Panels for notebooks: EMR-Merging walked through, similarity of task vectors, accuracy as you watch."""
+"""Panels for notebooks: EMR- and PCB-Merging walked through, similarity of task vectors, accuracy as you watch, any method tuned by hand."""
 
 from mergekit_nb.widgets.accuracy import Accuracy
+from mergekit_nb.widgets.competition.panel import Competition
 from mergekit_nb.widgets.similarity import Similarity
+from mergekit_nb.widgets.tune.panel import Tune
 from mergekit_nb.widgets.walk.panel import EmrWalk
 
-__all__ = ["Accuracy", "EmrWalk", "Similarity"]
+__all__ = ["Accuracy", "Competition", "EmrWalk", "Similarity", "Tune"]

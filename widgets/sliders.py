@@ -14,12 +14,13 @@ from mergekit_nb.knobs import Field
 from mergekit_nb.methods import Method, resolve
 
 WHOLE = 2**31 - 1  # the largest whole number a box takes
-LABEL, LONG = {"description_width": "110px"}, {"width": "440px"}
+LABEL, LONG = {"description_width": "80px"}, {"width": "320px"}
+HALF = {"flex": "1 1 520px", "flex_flow": "row wrap", "align_items": "center"}  # two columns where the page is wide
 FORMS = {"one": "a number", "each": "one per task", "none": "none"}
 DIGITS = 9  # of a slider's number: it counts in steps, 0.15000000000000002 among them
 
 
-class Sliders(ipywidgets.VBox):
+class Sliders(ipywidgets.Box):
     """A labelled control for every hyper-parameter of one method; no number out of its range can be entered.
 
     Args:
@@ -40,7 +41,7 @@ class Sliders(ipywidgets.VBox):
         self.problem = ipywidgets.HTML()
         self.problem.add_class("mk-problem")
         self._following = False
-        super().__init__([*self.rows.values(), self.problem], method=method)
+        super().__init__([*self.rows.values(), self.problem], method=method, layout={"flex_flow": "row wrap"})
         self.add_class("mk-sliders")
         self._show()
         self.observe(self._show, "method")
@@ -95,14 +96,13 @@ class Row(ipywidgets.HBox):
         self.name, self.editors, self._moving = name, _editors(name, field, tasks), False
         forms = [(FORMS[form], form) for form in self.editors]
         self.form = ipywidgets.Dropdown(
-            options=forms, description="as", style={"description_width": "20px"}, layout={"width": "150px"}
+            options=forms, description="as", style={"description_width": "20px"}, layout={"width": "130px"}
         )
         self.form.layout.display = "" if len(forms) > 1 else "none"
         self.form.add_class("mk-form")
         unit = ipywidgets.HTML(f"<span title='{escape(help, quote=True)}'>{escape(meaning(field))}</span>")
         unit.add_class("mk-unit")
-        super().__init__([*(editor.widget for editor in self.editors.values()), self.form, unit])
-        self.add_class("mk-bar")
+        super().__init__([*(editor.widget for editor in self.editors.values()), self.form, unit], layout=HALF)
         self.add_class(f"mk-knob-{name}")
         self._offer()
         self.value = self.editors[self.form.value].read()
@@ -134,6 +134,7 @@ class Row(ipywidgets.HBox):
         """Show the control of the form that was chosen."""
         for form, editor in self.editors.items():
             editor.widget.layout.display = "" if form == self.form.value else "none"
+        self.layout.flex = "1 1 100%" if self.form.value == "each" and "one" in self.editors else HALF["flex"]
 
 
 def meaning(field: Field) -> str:
@@ -195,8 +196,7 @@ def _number(name: str, field: Field) -> ipywidgets.Widget:
 def _per_task(name: str, field: Field, tasks: Sequence[str]) -> Editor:
     boxes = tuple(_box(task, field) for task in tasks)
     label = ipywidgets.Label(name, layout={"width": LABEL["description_width"]})
-    widget = ipywidgets.HBox([label, *boxes])
-    widget.add_class("mk-bar")
+    widget = ipywidgets.HBox([label, *boxes], layout={"flex_flow": "row wrap"})
 
     def write(values: Sequence[float]) -> None:
         if len(values) != len(boxes):

@@ -1,0 +1,1 @@
+"""Tune: any method, its hyper-parameters on sliders, its accuracy as you move them."""
