@@ -14,8 +14,9 @@ from mergekit_nb.knobs import Field
 from mergekit_nb.methods import Method, resolve
 
 WHOLE = 2**31 - 1  # the largest whole number a box takes
-LABEL, LONG = {"description_width": "80px"}, {"width": "320px"}
-HALF = {"flex": "1 1 520px", "flex_flow": "row wrap", "align_items": "center"}  # two columns where the page is wide
+LABEL, LONG, SHORT = {"description_width": "90px"}, {"width": "440px"}, {"width": "260px"}
+LINE = {"flex": "1 1 100%", "flex_flow": "row wrap", "align_items": "center"}  # numbers have a line of their own,
+FLOW = {"flex": "0 0 auto", "align_items": "center"}  # words stand side by side
 FORMS = {"one": "a number", "each": "one per task", "none": "none"}
 DIGITS = 9  # of a slider's number: it counts in steps, 0.15000000000000002 among them
 
@@ -96,13 +97,14 @@ class Row(ipywidgets.HBox):
         self.name, self.editors, self._moving = name, _editors(name, field, tasks), False
         forms = [(FORMS[form], form) for form in self.editors]
         self.form = ipywidgets.Dropdown(
-            options=forms, description="as", style={"description_width": "20px"}, layout={"width": "130px"}
+            options=forms, description="as", style={"description_width": "20px"}, layout={"width": "150px"}
         )
         self.form.layout.display = "" if len(forms) > 1 else "none"
         self.form.add_class("mk-form")
         unit = ipywidgets.HTML(f"<span title='{escape(help, quote=True)}'>{escape(meaning(field))}</span>")
         unit.add_class("mk-unit")
-        super().__init__([*(editor.widget for editor in self.editors.values()), self.form, unit], layout=HALF)
+        super().__init__([*(editor.widget for editor in self.editors.values()), self.form, unit])
+        self.layout = LINE if field.knob or len(forms) > 1 else FLOW
         self.add_class(f"mk-knob-{name}")
         self._offer()
         self.value = self.editors[self.form.value].read()
@@ -134,7 +136,6 @@ class Row(ipywidgets.HBox):
         """Show the control of the form that was chosen."""
         for form, editor in self.editors.items():
             editor.widget.layout.display = "" if form == self.form.value else "none"
-        self.layout.flex = "1 1 100%" if self.form.value == "each" and "one" in self.editors else HALF["flex"]
 
 
 def meaning(field: Field) -> str:
@@ -175,10 +176,10 @@ def _single(control: ipywidgets.Widget, field: Field | None = None) -> Editor:
 
 def _choice(name: str, field: Field) -> ipywidgets.Widget:
     if field.kind is bool:
-        return ipywidgets.Checkbox(field.default, description=name, style=LABEL, layout=LONG)
+        return ipywidgets.Checkbox(field.default, description=name, style=LABEL, layout=SHORT)
     words = [*field.choices, *([None] if field.optional and None not in field.choices else [])]
     options = [("none" if word is None else str(word), word) for word in words]
-    return ipywidgets.Dropdown(options=options, value=field.default, description=name, style=LABEL, layout=LONG)
+    return ipywidgets.Dropdown(options=options, value=field.default, description=name, style=LABEL, layout=SHORT)
 
 
 def _number(name: str, field: Field) -> ipywidgets.Widget:
@@ -188,6 +189,7 @@ def _number(name: str, field: Field) -> ipywidgets.Widget:
         cls = ipywidgets.IntSlider if field.kind is int else ipywidgets.FloatSlider
         form = {} if field.kind is int else {"readout_format": ".4"}
         return cls(value=_start(field), min=_floor(field), max=field.knob.high, step=field.knob.step, **form, **look)
+    look["layout"] = SHORT
     if field.kind is int:
         return ipywidgets.BoundedIntText(value=field.default, min=0, max=WHOLE, **look)
     return ipywidgets.FloatText(value=field.default, **look)
