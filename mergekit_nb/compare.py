@@ -106,6 +106,27 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return wide.assign(mean=wide.mean(axis=1)).join(means).join(by_method[["options", "seconds", "bytes"]].first())
 
 
+def failures(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where each method fails: the task it loses most on against that task's own expert, and where it is below the base.
+
+    Returns:
+        Index method, in the order of the frame, base and individual left out. worst (task), loss (of accuracy there
+        against the expert), below (tasks on which it is right less often than the base), surely (those of them where
+        the two 95 % intervals do not meet), both as tuples of task names.
+    """
+    tasks = list(frame["task"].unique())
+    wide = {c: frame.pivot(index="method", columns="task", values=c)[tasks] for c in ("accuracy", "low", "high")}
+    found, base, expert = {}, wide["accuracy"].loc["base"], wide["accuracy"].loc["individual"]
+    for method in [m for m in frame["method"].unique() if m not in ("base", "individual")]:
+        loss, below = expert - wide["accuracy"].loc[method], wide["accuracy"].loc[method] < base
+        surely = wide["high"].loc[method] < wide["low"].loc["base"]
+        names = [tuple(task for task in tasks if flags[task]) for flags in (below, surely)]
+        found[method] = (loss.idxmax(), loss.max(), *names)
+    return pd.DataFrame.from_dict(found, orient="index", columns=["worst", "loss", "below", "surely"]).rename_axis(
+        "method"
+    )
+
+
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """`table` as text for a page or a terminal: accuracies in percent, the mean with its interval, megabytes."""
     wide = table(frame)

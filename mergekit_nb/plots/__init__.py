@@ -2,6 +2,7 @@
 
 from mergekit_nb.plots.accuracy import accuracy_by_task, bytes_against_accuracy, means
 from mergekit_nb.plots.distance import distance_by_scale
+from mergekit_nb.plots.family import accuracy_map, leaderboard
 from mergekit_nb.plots.magnitude import magnitude_alignment
 from mergekit_nb.plots.masks import density_and_rescaler, mask_density
 from mergekit_nb.plots.path import score_along_path
@@ -13,10 +14,12 @@ from mergekit_nb.plots.weights import weight_grid
 __all__ = [
     "CONFIG",
     "accuracy_by_task",
+    "accuracy_map",
     "bytes_against_accuracy",
     "cosine_matrix",
     "density_and_rescaler",
     "distance_by_scale",
+    "leaderboard",
     "magnitude_alignment",
     "mask_density",
     "means",

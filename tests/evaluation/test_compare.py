@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mergekit_nb as mk
-from mergekit_nb.compare import COLUMNS, SCALES, _between, _dial, _turned, compare, table
+from mergekit_nb.compare import COLUMNS, SCALES, _between, _dial, _turned, compare, failures, table
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.progress import Cancelled
@@ -180,3 +180,21 @@ def test_a_search_by_tasks_looks_at_validation_only(tiny):
 def test_a_method_that_takes_two_experts_is_refused_before_anything_is_run(tiny):
     with pytest.raises(ValueError, match="slerp merges exactly 2 experts; got 3"):
         compare(["average", "slerp"], tiny, progress=lambda done, total, text: pytest.fail("it began"))
+
+
+def test_failures_are_read_off_the_table():
+    rows = {"base": (0.5, 0.6), "individual": (0.9, 0.8), "a": (0.85, 0.5), "b": (0.3, 0.7), "c": (0.9, 0.9)}
+    frame = pd.DataFrame(
+        [
+            (method, task, share, share - 0.06, share + 0.06)
+            for method, shares in rows.items()
+            for task, share in zip(("x", "y"), shares, strict=True)
+        ],
+        columns=["method", "task", "accuracy", "low", "high"],
+    )
+    found = failures(frame)
+    assert list(found.index) == ["a", "b", "c"]
+    assert found["worst"].tolist() == ["y", "x", "x"]
+    assert found["loss"].tolist() == pytest.approx([0.3, 0.6, 0])
+    assert found["below"].tolist() == [("y",), ("x",), ()]
+    assert found["surely"].tolist() == [(), ("x",), ()]
