@@ -6,8 +6,8 @@ import numpy as np
 
 from mergekit_nb.maths.noise import uniform
 from tests.flat import flat, unflat
-from tests.oracles_entrywise import ENTRYWISE, tall_masks
-from tests.oracles_spectral import SPECTRAL, SPECTRAL_PER_TASK
+from tests.oracles_entrywise import ENTRYWISE, arcee_fusion, tall_masks
+from tests.oracles_spectral import ON_WEIGHTS, SPECTRAL, SPECTRAL_PER_TASK
 
 
 def average(method, taus, tasks):
@@ -18,11 +18,12 @@ def task_arithmetic(method, taus, tasks):
     return unflat(method.scale * flat(taus).sum(0), taus)
 
 
-def dare(method, taus, tasks):
+def dare(method, taus, tasks, base):
     edited = {}
     for name, tau in taus.items():
-        kept = [_dropped(method, task, name, row.ravel()) for task, row in zip(tasks, tau, strict=True)]
-        edited[name] = np.stack(kept).reshape(tau.shape)
+        start = base[name] if method.on == "weights" else np.zeros(tau.shape[1:])
+        kept = [_dropped(method, task, name, (start + row).ravel()) for task, row in zip(tasks, tau, strict=True)]
+        edited[name] = np.stack(kept).reshape(tau.shape) - start
     return unflat(method.scale * flat(edited).sum(0), taus)
 
 
@@ -108,8 +109,9 @@ def _elected(method, X):
     return np.where(sign == 0, fill, sign)
 
 
-ORACLES = {"average": average, "task_arithmetic": task_arithmetic, "ties": ties, "dare": dare}
+ORACLES = {"average": average, "task_arithmetic": task_arithmetic, "ties": ties}
 ORACLES.update(ENTRYWISE)
 ORACLES.update(SPECTRAL)
+ON_BASE = ON_WEIGHTS | {"dare": dare, "arcee_fusion": arcee_fusion}  # they see the base's weights
 PER_TASK = {"emr": emr, "tall_masks": tall_masks}
 PER_TASK.update(SPECTRAL_PER_TASK)

@@ -13,6 +13,7 @@ from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.maths.noise import uniform
 from mergekit_nb.maths.prune import Rescale, above_rank, restore
 from mergekit_nb.methods.base import Knob, Method, Totals, weighted
+from mergekit_nb.methods.sphere import On
 from mergekit_nb.weights.site import Site
 
 
@@ -27,6 +28,8 @@ class Dare(Method):
         rescale: "expectation" divides by 1 - p (the paper); "l1", "l2", "linf" restore that norm of the tensor
             (mergekit's `rescale: true` is "l1"); None leaves the survivors as they are.
         by: "random" as in the paper; "magnitude" drops the smallest of each tensor (the authors' ablation).
+        on: what entries are dropped of: "task vectors", or the fine-tuned "weights" (the authors' other ablation, their
+            `weight_format`), which leaves little of any model: what an expert has in common with the base is dropped too.
         seed: random bits are keyed by (seed, task, tensor name): no order, device or slicing changes them.
         scale, weights: as in task arithmetic.
 
@@ -37,6 +40,7 @@ class Dare(Method):
     drop: Annotated[float, Knob(0, 1, "fraction of entries dropped")] = 0.9
     rescale: Rescale | None = "expectation"
     by: Literal["random", "magnitude"] = "random"
+    on: On = "task vectors"
     seed: int = 0
     scale: Annotated[float, Knob(-2, 5, "multiplier of the sum")] = 0.3
     weights: tuple[float, ...] | None = None
@@ -51,15 +55,25 @@ class Dare(Method):
     def commutes(self) -> str:
         return "nothing" if self.random else "entries"
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.on == "task vectors"
+
     def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
-        edited = []
-        for task, tau in zip(site.tasks, taus, strict=True):
-            pruned = torch.where(self._keep(task, site.name, tau), tau, torch.zeros_like(tau))
-            edited.append(restore(pruned, tau, self.drop, self.rescale))
-        return torch.stack(edited)
+        if self.on == "task vectors":
+            return self._dropped(site, taus)
+        base = site.base(taus)
+        return self._dropped(site, base + taus) - base
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         return self.scale * ordered_sum(weighted(self.edit(site, taus), self.weights))
+
+    def _dropped(self, site: Site, stack: Float[Tensor, "task *shape"]) -> Float[Tensor, "task *shape"]:
+        edited = []
+        for task, whole in zip(site.tasks, stack, strict=True):
+            pruned = torch.where(self._keep(task, site.name, whole), whole, torch.zeros_like(whole))
+            edited.append(restore(pruned, whole, self.drop, self.rescale))
+        return torch.stack(edited)
 
     def _keep(self, task: str, name: str, tau: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         if self.by == "magnitude":

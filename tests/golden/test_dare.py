@@ -9,6 +9,7 @@ from torch.testing import assert_close
 import mergekit_nb as mk
 from mergekit_nb.maths.prune import restore
 from mergekit_nb.methods import Dare, TaskArithmetic, Ties
+from mergekit_nb.weights.site import Site
 
 from .cases import ids, params, related
 
@@ -35,6 +36,16 @@ def test_the_authors_magnitude_variant(case, how, device):
         method, {"w": torch.zeros_like(delta)}, {"a": {"w": delta}, "zero": {"w": 0 * delta}}, device=device
     )
     assert_close(merged.vector["w"], golden["out/rescaled" if how else "out/unrescaled"], **CLOSE)
+
+
+def test_whole_weights_are_dropped_as_task_vectors_are():
+    # the authors' weight_format "finetuned_weight" calls the same function on the weights; what is left stands for the model
+    golden, p = related("dare/magnitude_r0p9"), params("dare/magnitude_r0p9")
+    expert = golden["in/delta"]
+    base = torch.randn(expert.shape, generator=torch.Generator().manual_seed(0))
+    method = Dare(drop=p["mask_rate"], by="magnitude", on="weights", scale=1)
+    alone = method.edit(Site("w", tuple(base.shape), ("a",), source={"w": base}), (expert - base)[None])[0]
+    assert_close(base + alone, golden["out/rescaled"], rtol=1e-5, atol=1e-6)
 
 
 class Replayed(Dare):
