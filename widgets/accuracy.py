@@ -82,8 +82,8 @@ class Accuracy(Panel):
         """What of the state a variant depends on; None where it is always the same."""
         return self.state.layer if variant == "partial" else None
 
-    def subject(self, variant: str, about: Hashable) -> Subject:
-        """What is evaluated for a variant."""
+    def subject(self, variant: str, about: Hashable, cancel: threading.Event) -> Subject:
+        """What is evaluated for a variant; may raise Cancelled once `cancel` is set."""
         return subject(self.study, variant, about or 0)
 
     def title(self) -> str:
@@ -151,7 +151,7 @@ class Accuracy(Panel):
         whole = sum(min(size, limit or size) for size in sizes)
         for place, (variant, about) in enumerate(keys):
             found: dict[str, tuple[int, int]] = {}
-            model = self.subject(variant, about)
+            model = self.subject(variant, about, cancel)
             for task, right, n in counts(model, self.study.tests, limit=limit, batch_size=BATCH, cancel=cancel):
                 found[task] = (right, n)
                 self.partial = ((variant, about), limit, dict(found))

@@ -7,15 +7,21 @@ import numpy as np
 import traitlets
 
 from mergekit_nb.plots.theme import SIGNED
+from mergekit_nb.widgets.page import STATIC
 from mergekit_nb.widgets.walk.columns import Columns
 
 HERE = Path(__file__).parent
 
 
+def esm(look: Path) -> str:
+    """The page's code for a grid: how it is drawn, then what its cells mean."""
+    return (STATIC / "grid.js").read_text(encoding="utf-8") + look.read_text(encoding="utf-8")
+
+
 class Grid(anywidget.AnyWidget):
     """T tasks by K single weights, drawn by view.js; it draws and reports, all numbers come from here."""
 
-    _esm, _css = HERE / "view.js", HERE / "view.css"
+    _esm, _css = esm(HERE / "view.js"), STATIC / "grid.css"
     columns = traitlets.Dict(help="see `pack`").tag(sync=True)
     step = traitlets.Int(0, help="0 task vectors, 1 elect, 2 mask, 3 rescale").tag(sync=True)
     selected = traitlets.List(help="[task, flat position] of the chosen weight, or empty").tag(sync=True)
