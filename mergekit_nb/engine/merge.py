@@ -17,6 +17,7 @@ from mergekit_nb.device import pick
 from mergekit_nb.methods import resolve
 from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.progress import CancelFlag, Progress, ticker
+from mergekit_nb.weights.adapter import Adapter
 from mergekit_nb.weights.match import Match, Unmatched, match
 from mergekit_nb.weights.merged import Merged, load
 from mergekit_nb.weights.modulators import Bits, LowRank, Masked, pack
@@ -99,7 +100,13 @@ def _opened(base, experts) -> tuple[Source, dict[str, Source]]:
             f"only one expert ({next(iter(experts))}): there is nothing to merge it with; give two or more",
             stacklevel=3,
         )
-    return open_source(base), {str(task): open_source(expert) for task, expert in experts.items()}
+    base = open_source(base)
+    if isinstance(base, Adapter):
+        raise ValueError(
+            f"{base.path} is an adapter, so it can be an expert but not the base; the base is its own base model"
+        )
+    opened = {str(task): open_source(expert) for task, expert in experts.items()}
+    return base, {task: e.onto(base) if isinstance(e, Adapter) else e for task, e in opened.items()}
 
 
 def _is_source(mapping: Mapping) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -159,13 +159,13 @@ class Chain(Method):
     def measure(self, site: Site, taus: Tensor, totals: Totals) -> dict[str, Tensor]:
         if len(totals) < self.first.edit_rounds:
             return self.first.measure(site, taus, totals)
-        return self.then.measure(site, self._edited(site, taus, totals), self._later(totals))
+        return self.then.measure(_edited(site), self._edited(site, taus, totals), self._later(totals))
 
     def merge(self, site: Site, taus: Tensor, totals: Totals) -> Made:
-        return self.then.merge(site, self._edited(site, taus, totals), self._later(totals))
+        return self.then.merge(_edited(site), self._edited(site, taus, totals), self._later(totals))
 
     def edit(self, site: Site, taus: Tensor, totals: Totals = ()) -> Tensor:
-        return self.then.edit(site, self._edited(site, taus, totals), self._later(totals))
+        return self.then.edit(_edited(site), self._edited(site, taus, totals), self._later(totals))
 
     def scales(self, taus: TaskVectors, totals: Totals) -> dict[str, float] | None:
         return self.then.scales(taus, self._later(totals))
@@ -267,6 +267,11 @@ class After(Chain):
         if isinstance(other, Post):
             return After(self, other)
         raise TypeError(_last(self))
+
+
+def _edited(site: Site) -> Site:
+    """The same place, where the task vectors are no longer the experts' own."""
+    return replace(site, experts=None)
 
 
 def _last(method: Method) -> str:

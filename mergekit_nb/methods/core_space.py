@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mergekit_nb.maths.spectra import core_bases, thin_svd
 from mergekit_nb.methods.base import Knob, Method
-from mergekit_nb.methods.space import Entered, Space
+from mergekit_nb.methods.space import Entered, Pairs, Space
 from mergekit_nb.methods.spectral import precision
 from mergekit_nb.methods.tsv import Tsv
 
@@ -26,10 +26,10 @@ class CoreSpace(Space):
     Attributes:
         scale: of TSV-Merge.
 
-    Experts are read as whole matrices, so B_t and A_t are the halves of tau_t's singular value decomposition, with the
-    square root of its singular values on either side. Methods that turn with the basis (sums, TSV, Iso) do not care;
-    TIES sees the basis, which in the authors' code is that of the LoRA factors as they were trained. With their
-    factors `maths.spectra.core_bases` gives theirs. Close singular values matter then (`generic`).
+    Where all experts are PEFT adapters, B_t and A_t are their factors as they were trained, lora_alpha / rank counted into
+    B_t, which gives the authors' basis. Of whole matrices they are the halves of tau_t's singular value decomposition,
+    with the square root of its singular values on either side. Methods that turn with the basis (sums, TSV, Iso) do
+    not care which; TIES does. Close singular values matter then (`generic`).
 
     Source: Panariello et al. 2025, "Accurate and Efficient Low-Rank Model Merging in Core Space", arXiv:2509.17786, and the
     authors' `get_core_matrices`.
@@ -43,9 +43,13 @@ class CoreSpace(Space):
     def inside(self) -> Method:
         return Tsv(scale=self.scale)
 
-    def enter(self, taus: Float[Tensor, "task out in"]) -> Entered:
+    def enter(self, taus: Float[Tensor, "task out in"], factors: Pairs | None = None) -> Entered:
         eps = precision(taus)
-        parts = [thin_svd(tau.double(), eps) for tau in taus]
-        bs, as_ = [u * s.sqrt() for u, s, _ in parts], [s.sqrt()[:, None] * vh for _, s, vh in parts]
+        bs, as_ = zip(*(factors or [_halves(tau.double(), eps) for tau in taus]), strict=True)
         u, vh = core_bases(torch.cat(bs, 1), torch.cat(as_), eps)
         return (u.T @ taus.double() @ vh.T).to(taus.dtype), lambda merged: u @ merged.double() @ vh
+
+
+def _halves(tau: Float[Tensor, "out in"], eps: float) -> tuple[Float[Tensor, "out rank"], Float[Tensor, "rank in"]]:
+    u, s, vh = thin_svd(tau, eps)
+    return u * s.sqrt(), s.sqrt()[:, None] * vh

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mergekit_nb.maths.spectra import side_by_side, thin_svd
 from mergekit_nb.methods.base import Knob, Method
-from mergekit_nb.methods.space import Entered, Space
+from mergekit_nb.methods.space import Entered, Pairs, Space
 from mergekit_nb.methods.spectral import precision
 from mergekit_nb.methods.ties import Ties
 
@@ -46,7 +46,7 @@ class Knots(Space):
         # a rotated basis has signs of its own, so a model-wide majority of signs would mean nothing
         return Ties(self.density, self.scale, merge_as=self.merge_as, zero_sign="positive")
 
-    def enter(self, taus: Float[Tensor, "task out in"]) -> Entered:
+    def enter(self, taus: Float[Tensor, "task out in"], factors: Pairs | None = None) -> Entered:
         u, s, vh = thin_svd(side_by_side(taus).double(), precision(taus))
         blocks = rearrange(s[:, None] * vh, "k (task columns) -> task k columns", task=len(taus))
         return blocks.to(taus.dtype), lambda merged: u @ merged.double()

@@ -16,6 +16,8 @@ from mergekit_nb.weights.site import Site
 
 Entered = tuple[Float[Tensor, "task *inner"], Callable[[Tensor], Tensor]]  # task vectors there, and the way back
 
+Pairs = list[tuple[Float[Tensor, "out rank"], Float[Tensor, "rank in"]]]
+
 
 class Space(Method):
     """A change of basis of matrices: alone with a method of its own inside, `space | method` with any other.
@@ -28,8 +30,12 @@ class Space(Method):
     commutes: ClassVar[str] = "axes"
 
     @abstractmethod
-    def enter(self, taus: Float[Tensor, "task out in"]) -> Entered:
-        """The task vectors in the new basis, and what leads back from it."""
+    def enter(self, taus: Float[Tensor, "task out in"], factors: Pairs | None = None) -> Entered:
+        """The task vectors in the new basis, and what leads back from it.
+
+        Args:
+            factors: every task vector's `out rank` and `rank in`, where the experts are adapters.
+        """
 
     @property
     @abstractmethod
@@ -79,5 +85,5 @@ class Within(Chain):
     def _entered(self, site: Site, taus: Tensor) -> tuple[Site, Tensor, Callable[[Tensor], Tensor]]:
         if not is_matrix(site):
             return site, taus, lambda merged: merged
-        inner, back = self.first.enter(taus)
-        return replace(site, shape=tuple(inner.shape[1:]), source=None), inner, back
+        inner, back = self.first.enter(taus, site.factors(taus.double()[0]))
+        return replace(site, shape=tuple(inner.shape[1:]), source=None, experts=None), inner, back

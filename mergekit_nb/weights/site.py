@@ -39,6 +39,7 @@ class Site:
         tasks: the names of the tasks, in the order of the task axis.
         block: which repeated block of the model it lies in; None outside, and where nobody asked.
         source: the base's weights, for methods that look at weights and not at task vectors alone.
+        experts: the experts' weights, where the task vectors are still theirs.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Site:
     tasks: tuple[str, ...]
     block: Block | None = None
     source: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+    experts: Mapping[str, Mapping[str, Tensor]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -61,6 +63,12 @@ class Site:
         if self.source is None:
             raise ValueError(f"{self.name}: this method looks at weights, so it cannot work in another method's basis")
         return self.source[self.name].detach().to(like)
+
+    def factors(self, like: Tensor) -> list[tuple[Tensor, Tensor]] | None:
+        """Per task the factors `out rank` and `rank in` of its vector, where all experts are adapters that change this matrix."""
+        found = [getattr(self.experts[task], "factors", None) for task in self.tasks] if self.experts else [None]
+        pairs = [factors(self.name, like) if factors else None for factors in found]
+        return None if None in pairs else pairs
 
 
 def layer_of(name: str) -> str:

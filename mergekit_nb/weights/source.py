@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,13 +22,30 @@ DTYPES = {
 }  # fmt: skip
 
 
-class Checkpoint(Mapping[str, Tensor]):
+class Lazy(Mapping[str, Tensor]):
+    """Weights that know the shape and dtype of a tensor without making it."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor."""
+
+    @abstractmethod
+    def dtype(self, name: str) -> torch.dtype:
+        """The stored dtype of one tensor."""
+
+
+class Checkpoint(Lazy):
     """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor."""
 
     def __init__(self, path: str | Path, files: Mapping[str, Path]):
         self.path = Path(path)
         self._files = dict(files)
         self._handles: dict[Path, safe_open] = {}
+
+    @classmethod
+    def of(cls, file: Path) -> Checkpoint:
+        """One file."""
+        return cls(file, _file(file))
 
     def _handle(self, name: str) -> safe_open:
         file = self._files[name]
@@ -63,11 +81,12 @@ class Checkpoint(Mapping[str, Tensor]):
 
 
 def open(source: str | Path | Source | nn.Module) -> Source:
-    """Open weights: a `.safetensors` file, a folder of them (with an index or without), a dict, or a module.
+    """Open weights: a `.safetensors` file, a folder of them (with an index or without), a dict, a module, a PEFT adapter.
 
     Args:
         source: a path is opened lazily, by its headers; a module gives its `state_dict`, sharing memory; a mapping is
-            handed back.
+            handed back; a folder with an `adapter_config.json` gives an `Adapter`, which is an expert of its base:
+            `merge` puts it there, and `.onto(base)` gives the weights.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -85,17 +104,21 @@ def open(source: str | Path | Source | nn.Module) -> Source:
     path = Path(source).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; give a .safetensors file or a folder of them")
+    if (path / "adapter_config.json").exists():
+        from mergekit_nb.weights.adapter import read  # it opens checkpoints itself
+
+        return read(path)
     return Checkpoint(path, _folder(path) if path.is_dir() else _file(path))
 
 
 def shape_of(source: Source, name: str) -> tuple[int, ...]:
     """The shape of a tensor, read from the header where the source is a file."""
-    return source.shape(name) if isinstance(source, Checkpoint) else tuple(source[name].shape)
+    return source.shape(name) if isinstance(source, Lazy) else tuple(source[name].shape)
 
 
 def dtype_of(source: Source, name: str) -> torch.dtype:
     """The stored dtype of a tensor, read from the header where the source is a file."""
-    return source.dtype(name) if isinstance(source, Checkpoint) else source[name].dtype
+    return source.dtype(name) if isinstance(source, Lazy) else source[name].dtype
 
 
 def _open_file(file: Path) -> safe_open:
@@ -117,10 +140,6 @@ def _file(path: Path) -> dict[str, Path]:
 
 
 def _folder(path: Path) -> dict[str, Path]:
-    if (path / "adapter_config.json").exists():
-        raise ValueError(
-            f"{path} is a PEFT adapter, not a model's weights; merge it into its base first (merge_and_unload)"
-        )
     indexes = sorted(path.glob("*.safetensors.index.json"))
     if len(indexes) > 1:
         raise ValueError(

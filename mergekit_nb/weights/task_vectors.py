@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mergekit_nb.weights.adapter import Adapted
 from mergekit_nb.weights.match import match
 from mergekit_nb.weights.site import Block, Site, blocks
 from mergekit_nb.weights.source import Source, shape_of
@@ -41,7 +42,7 @@ class TaskVectors:
 
     def site(self, name: str) -> Site:
         """Where that tensor lives."""
-        return Site(name, shape_of(self.base, name), self.tasks, self.blocks.get(name), self.base)
+        return Site(name, shape_of(self.base, name), self.tasks, self.blocks.get(name), self.base, self.experts)
 
     @cached_property
     def blocks(self) -> dict[str, Block]:
@@ -57,8 +58,15 @@ class TaskVectors:
             ValueError: an entry is NaN or infinite; the message names the model and the tensor.
         """
         base = self._finite("the base", self.base[name], name, device, dtype)
-        experts = [self._finite(task, expert[name], name, device, dtype) for task, expert in self.experts.items()]
-        return torch.stack([expert - base for expert in experts])
+        return torch.stack([self._change(task, name, base) for task in self.experts])
+
+    def _change(self, task: str, name: str, base: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        expert = self.experts[task]
+        # an adapter's change as it is: added to the base and taken off again it would be rounded, and of full rank
+        change = expert.change(name, base) if isinstance(expert, Adapted) else None
+        if change is None:
+            return self._finite(task, expert[name], name, base.device, base.dtype) - base
+        return self._finite(task, change, name, base.device, base.dtype)
 
     @staticmethod
     def _finite(owner: str, tensor: Tensor, name: str, device: str | torch.device, dtype: torch.dtype) -> Tensor:

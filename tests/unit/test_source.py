@@ -80,9 +80,9 @@ def test_two_files_with_one_tensor_and_no_index(tmp_path, base):
         mk.open(tmp_path)
 
 
-def test_an_adapter_is_no_model(tmp_path):
+def test_an_adapter_without_its_weights(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is a PEFT adapter.*merge it into its base first"):
+    with pytest.raises(ValueError, match="has an adapter_config.json but no adapter_model.safetensors"):
         mk.open(tmp_path)
 
 
