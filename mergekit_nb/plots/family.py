@@ -27,14 +27,14 @@ def accuracy_map(table: pd.DataFrame, families: Mapping[str, str] | None = None)
     grid["mean"] = grid.mean(axis=1)
     grid = grid.loc[_order(table, families)]
     gain = recovered(grid)
-    fig = theme.figure("Accuracy by method and task", height=130 + 23 * len(grid), margin={"t": 70, "l": 150})
+    fig = theme.figure("Accuracy by method and task", height=130 + 23 * len(grid), margin={"t": 70, "l": 190})
     bar = {"title": {"text": "from base to expert", "side": "right"}, "tickformat": ".0%", "thickness": 14}
     dark = (gain.abs() > 0.7).to_numpy()
     add_heat(fig, gain, ".0%", dark, grid, colorscale=theme.SIGNED, zmin=-1, zmax=1, colorbar=bar)
     hover = "%{y}, %{x}: %{customdata:.1%}, %{z:.0%} of the way<extra></extra>"
     fig.data[0].update(customdata=grid.to_numpy(), hovertemplate=hover)
-    fig.update_xaxes(side="top", tickangle=0)
-    return fig
+    _bracket(fig, [_kind(method, families or {}) for method in grid.index])
+    return fig.update_xaxes(side="top", tickangle=0)
 
 
 def leaderboard(table: pd.DataFrame, families: Mapping[str, str] | None = None) -> go.Figure:
@@ -83,8 +83,22 @@ def _order(table: pd.DataFrame, families: Mapping[str, str] | None) -> list[str]
     if families is None:
         return ranked
     kinds = ["", *dict.fromkeys(families.values()), "other"]
-    place = {m: kinds.index("" if m in REFERENCES else families.get(m, "other")) for m in ranked}
-    return sorted(ranked, key=place.__getitem__)
+    return sorted(ranked, key=lambda method: kinds.index(_kind(method, families)))
+
+
+def _kind(method: str, families: Mapping[str, str]) -> str:
+    return "" if method in REFERENCES or not families else families.get(method, "other")
+
+
+def _bracket(fig: go.Figure, kinds: list[str]) -> None:
+    """Write the name of each family beside its rows, and a line between families."""
+    for kind in dict.fromkeys(filter(None, kinds)):
+        rows = [row for row, other in enumerate(kinds) if other == kind]
+        words = {"text": kind, "textangle": -90, "font": {"size": 12}, "showarrow": False}
+        fig.add_annotation(xref="paper", x=0, xshift=-150, y=sum(rows) / len(rows), **words)
+        if rows[0]:
+            line = {"color": theme.TEXT, "width": 1.5}
+            fig.add_shape(type="line", xref="paper", x0=-0.02, x1=1, y0=rows[0] - 0.5, y1=rows[0] - 0.5, line=line)
 
 
 def _dots(fig: go.Figure, rows: pd.DataFrame, name: str, look: dict) -> None:

@@ -49,6 +49,13 @@ def test_rows_are_grouped_and_sorted(table):
     assert list(fig.layout.yaxis.categoryarray)[::-1] == ["individual", "emr", "ties", "base", "dare"]
 
 
+def test_families_are_named_beside_their_rows(table):
+    fig = accuracy_map(table, FAMILIES)
+    assert {note.text: note.y for note in fig.layout.annotations} == {"prune": 2.5, "masks": 4}
+    assert [line.y0 for line in fig.layout.shapes] == [1.5, 3.5]
+    assert not accuracy_map(table).layout.annotations
+
+
 def test_the_leaderboards_columns_are_the_tables(table):
     fig = leaderboard(table, FAMILIES)
     ties = [trace for trace in fig.data if trace.name == "prune"]
