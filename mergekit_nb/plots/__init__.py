@@ -1,6 +1,7 @@
 """Figures: a DataFrame in, a plotly figure out."""
 
 from mergekit_nb.plots.accuracy import accuracy_by_task, bytes_against_accuracy, means
+from mergekit_nb.plots.competition import score_grid, search_history, share_by_layer
 from mergekit_nb.plots.distance import distance_by_scale
 from mergekit_nb.plots.family import accuracy_map, leaderboard
 from mergekit_nb.plots.magnitude import magnitude_alignment
@@ -26,6 +27,9 @@ __all__ = [
     "picture_sheet",
     "png",
     "score_along_path",
+    "score_grid",
+    "search_history",
+    "share_by_layer",
     "show",
     "sign_conflict",
     "weight_grid",
