@@ -13,6 +13,10 @@ from mergekit_nb.methods.base import Method, _choices, _hints
 
 SHAPES = [(), (1,), (5,), (3, 4), (2, 3, 2)]
 FINE = 65536
+WITHIN = {  # where a narrower range than the knob's says more: tensors are small, and fast Adam ends where rounding leads it
+    ("cabs", "n"): (1, 4), ("cabs", "m"): (1, 6), ("wudi", "iterations"): (0, 300), ("wudi", "rate"): (0, 1e-3),
+    ("karcher", "iterations"): (0, 40), ("karcher", "tolerance"): (0, 1e-3),
+}  # fmt: skip
 GRID = 64  # entries are multiples of 1/64: sums of a few are exact, so a tie is a tie in any order
 
 
@@ -24,7 +28,8 @@ def methods(draw, cls: type[Method] | None = None) -> Method:
     for name, hint in _hints(cls).items():
         knob = cls.knobs().get(name)
         if knob:
-            drawn = draw(st.integers(0, 20).map(lambda i, k=knob: k.low + (k.high - k.low) * i / 20))
+            low, high = WITHIN.get((cls.name, name), (knob.low, knob.high))
+            drawn = low + (high - low) * draw(st.integers(0, 20)) / 20
             options[name] = round(drawn) if int in get_args(hint) else drawn
         elif _choices(hint):
             options[name] = draw(st.sampled_from(_choices(hint)))

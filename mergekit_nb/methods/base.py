@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,7 @@ from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
+FRACTIONS = ("fraction", "share", "half the range of the chances")  # units of which a percentage is the likely slip
 Totals = tuple[Mapping[str, Tensor], ...]
 Made = Tensor | tuple[Tensor, Tensor] | list[tuple[Tensor, Tensor]]
 
@@ -88,6 +90,7 @@ class Method(ABC):
         return None
 
     def __or__(self, other: Method) -> Chain:
+        check_method(self, other)
         if isinstance(other, Post):
             return After(self, other)
         if type(self).edit is Method.edit:
@@ -145,6 +148,10 @@ class Chain(Method):
         return self.first.edit_rounds + self.then.rounds(dtype)
 
     @property
+    def leaves(self) -> str:
+        return self.then.leaves
+
+    @property
     def random(self) -> bool:
         return self.first.random or self.then.random
 
@@ -180,6 +187,7 @@ class Chain(Method):
         return totals[self.first.edit_rounds :]
 
     def __or__(self, other: Method) -> Chain:
+        check_method(self, other)
         return Chain(self.first, self.then | other)
 
     @property
@@ -264,6 +272,7 @@ class After(Chain):
         return totals[:cut], totals[cut:]
 
     def __or__(self, other: Method) -> Chain:
+        check_method(self, other)
         if isinstance(other, Post):
             return After(self, other)
         raise TypeError(_last(self))
@@ -272,6 +281,14 @@ class After(Chain):
 def _edited(site: Site) -> Site:
     """The same place, where the task vectors are no longer the experts' own."""
     return replace(site, experts=None)
+
+
+def check_method(left: Method, right: object) -> None:
+    """Refuse what is no method on the right of `|`: a class without parentheses, most likely."""
+    if isinstance(right, Method):
+        return
+    hint = f"; write {right.__name__}()" if isinstance(right, type) and issubclass(right, Method) else ""
+    raise TypeError(f"after {left.label} | comes a method object, such as Ties(); got {right!r}{hint}")
 
 
 def _last(method: Method) -> str:
@@ -319,6 +336,21 @@ def _check(field: str, value: Any, hint: Any) -> None:
             _check_number(field, number, knob)
         if int in kinds and not isinstance(value, int):
             raise ValueError(f"{field} is a {knob.unit}, a whole number; got {value!r}")
+    elif not choices and not knob and not (value is None and NoneType in kinds):
+        _check_kind(field, value, kinds)
+
+
+def _check_kind(field: str, value: Any, kinds: tuple) -> None:
+    """A field without a range: a whole number, a number, or one number per task."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if int in kinds and not (number and isinstance(value, int)):
+        raise ValueError(f"{field} is a whole number; got {value!r}")
+    if float in kinds and not number:
+        raise ValueError(f"{field} is a number; got {value!r}")
+    if tuple[float, ...] in kinds and not (
+        isinstance(value, tuple | list) and all(isinstance(n, int | float) and isfinite(n) for n in value)
+    ):
+        raise ValueError(f"{field} is one number per task, in the order of the tasks; got {value!r}")
 
 
 def _check_number(field: str, value: Any, knob: Knob) -> None:
@@ -330,7 +362,11 @@ def _check_number(field: str, value: Any, knob: Knob) -> None:
 
 
 def _slip(value: Any, knob: Knob) -> str:
-    if isinstance(value, int | float) and knob.high <= 1 and 1 < value <= 100 * knob.high:
+    """A percentage where a fraction is meant, or a number typed as text."""
+    if isinstance(value, str):
+        return "; write it as a number, without quotes"
+    percent = isinstance(value, int | float) and not isinstance(value, bool) and 1 < value <= 100
+    if percent and knob.unit.startswith(FRACTIONS) and knob.low <= value / 100 <= knob.high:
         return f"; did you mean {value / 100:g}?"
     return ""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.maths.sphere import karcher_mean
-from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.methods.base import Knob, Method, Totals
 from mergekit_nb.methods.sphere import On, agreed, check_sum, origin, shares
 from mergekit_nb.weights.site import Site
 
@@ -38,15 +38,12 @@ class Karcher(Method):
 
     weights: tuple[float, ...] | None = None
     on: On = "weights"
-    iterations: int = 10
-    tolerance: float = 1e-5
+    iterations: Annotated[int, Knob(0, 1000, "number of steps at most", 1)] = 10
+    tolerance: Annotated[float, Knob(0, 0.1, "angle in radians, length in weight units", 1e-5)] = 1e-5
     name: ClassVar[str] = "karcher"
     paper: ClassVar[str] = "mergekit, arXiv:2403.13257; arXiv:2603.04972"
     symmetric: ClassVar[bool] = False
-
-    @property
-    def homogeneous(self) -> bool:
-        return self.on == "task vectors"  # but for points as short as the tolerance
+    homogeneous: ClassVar[bool] = False  # the tolerance is a length, too
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if agreed(taus):

@@ -10,7 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from mergekit_nb.methods.base import After, Chain, Made, Method, Post, Totals
+from mergekit_nb.methods.base import After, Chain, Made, Method, Post, Totals, check_method
 from mergekit_nb.methods.spectral import is_matrix
 from mergekit_nb.weights.site import Site
 
@@ -52,6 +52,7 @@ class Space(Method):
         return Within(self, self.inside).merge(site, taus, totals)
 
     def __or__(self, other: Method) -> Chain:
+        check_method(self, other)
         return After(self, other) if isinstance(other, Post) else Within(self, other)
 
 
@@ -62,6 +63,14 @@ class Within(Chain):
     first: Space
     generic: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.then.leaves != "one model":
+            raise ValueError(f"{self.label}: {self.then.label} leaves patches, which have no way back from this basis")
+        if getattr(self.then, "on", None) == "weights":
+            raise ValueError(
+                f"{self.label}: {self.then.label} looks at weights, which this basis has none of; on='task vectors'"
+            )
+
     def rounds(self, dtype) -> int:
         return self.then.rounds(dtype)
 
@@ -71,15 +80,13 @@ class Within(Chain):
 
     def merge(self, site: Site, taus: Tensor, totals: Totals) -> Made:
         there, inner, back = self._entered(site, taus)
-        made = self.then.merge(there, inner, totals)
-        if not isinstance(made, Tensor):
-            raise ValueError(f"{self.label}: {self.then.label} leaves patches, which have no way back from this basis")
-        return back(made).to(taus.dtype)
+        return back(self.then.merge(there, inner, totals)).to(taus.dtype)
 
     def edit(self, site: Site, taus: Tensor, totals: Totals = ()) -> Tensor:
         raise TypeError(f"{self.label} makes one vector of many: it cannot edit task vectors")
 
     def __or__(self, other: Method) -> Chain:
+        check_method(self, other)
         return After(self, other) if isinstance(other, Post) else Within(self.first, self.then | other)
 
     def _entered(self, site: Site, taus: Tensor) -> tuple[Site, Tensor, Callable[[Tensor], Tensor]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.maths.interference import descend, normal_equations, solve
-from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.methods.base import Knob, Method, Totals
 from mergekit_nb.methods.spectral import mean, precision
 from mergekit_nb.weights.site import Site
+from mergekit_nb.weights.task_vectors import TaskVectors
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Wudi(Method):
     """
 
     solver: Literal["adam", "closed form"] = "adam"
-    iterations: int = 300
-    rate: float = 1e-5
+    iterations: Annotated[int, Knob(0, 10000, "number of steps", 10)] = 300
+    rate: Annotated[float, Knob(0, 1, "change in weight units at each step", 1e-5)] = 1e-5
     rest: Literal["base", "mean"] = "base"
     scale: float = 1.0
     name: ClassVar[str] = "wudi"
@@ -50,6 +52,28 @@ class Wudi(Method):
     @property
     def homogeneous(self) -> bool:
         return self.solver == "closed form"  # the rate of Adam is in weight units
+
+    def rounds(self, dtype: torch.dtype) -> int:
+        return int(self.solver == "adam")
+
+    def measure(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> dict[str, Tensor]:
+        """How large the entries are that Adam starts from: their squares and how many there are."""
+        if len(site.shape) != 2:
+            return {}
+        return {"squares": (ordered_sum(taus).double() ** 2).sum().cpu(), "size": torch.tensor(site.size)}
+
+    def notes(self, taus: TaskVectors, totals: Totals) -> list[str]:
+        """A warning where so many steps cannot undo the sum they start from: the rate fits smaller task vectors."""
+        total = totals[0] if totals else {}
+        typical = float(total["squares"] / total["size"]) ** 0.5 if total.get("size") else 0.0
+        reach = self.rate * self.iterations
+        if typical <= reach:
+            return []
+        return [
+            f"wudi: {self.iterations} steps of {self.rate:g} move an entry by {reach:.1g} at most, and the sum of these task "
+            f"vectors, where they start, has entries of {typical:.1g}: the merge stays near that sum; a rate of "
+            f"{3 * typical / max(self.iterations, 1):.0g} or solver='closed form' goes on"
+        ]
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         if len(site.shape) != 2:

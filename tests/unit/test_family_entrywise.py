@@ -11,6 +11,7 @@ from torch.testing import assert_close
 import mergekit_nb as mk
 from mergekit_nb.maths import compete, histogram
 from mergekit_nb.methods import (
+    METHODS,
     Average,
     Breadcrumbs,
     Cabs,
@@ -19,11 +20,15 @@ from mergekit_nb.methods import (
     Della,
     Dppa,
     Emr,
+    Knots,
     Lines,
     Pcb,
+    Slerp,
     TallMasks,
     TaskArithmetic,
     Ties,
+    Wudi,
+    resolve,
 )  # fmt: skip
 from mergekit_nb.weights.site import blocks
 
@@ -181,6 +186,59 @@ def test_cabs_leaves_no_two_tasks_the_same_entry(base, experts):
 )  # fmt: skip
 def test_what_is_refused_and_the_words(make, words):
     with pytest.raises(ValueError, match=re.escape(words)):
+        make()
+
+
+FRACTIONAL = [
+    (cls, name)
+    for cls in METHODS.values()
+    for name, knob in cls.knobs().items()
+    if knob.high <= 1 and knob.unit.startswith(("fraction", "share"))
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), FRACTIONAL, ids=lambda x: getattr(x, "name", x))
+def test_a_percentage_for_any_fraction_is_recognised(cls, name):
+    high = cls.knobs()[name].high
+    with pytest.raises(ValueError, match=rf"{cls.__name__}\.{name} is a .*, in \[.*\]; got 20; did you mean 0\.2\?$"):
+        cls(**{name: 20})
+    if high < 1:  # 90 % would be out of range too, so it is no better
+        with pytest.raises(ValueError, match="got 90$"):
+            cls(**{name: 90})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Ties(density="0.2"), "Ties.density is a fraction of entries kept, in [0, 1]; got '0.2'; write it as a number"),
+        (lambda: Ties(weights=0.5), "Ties.weights is one number per task, in the order of the tasks; got 0.5"),
+        (lambda: Ties(weights=(1, float("nan"))), "Ties.weights is one number per task"),
+        (lambda: Dare(seed=1.5), "Dare.seed is a whole number; got 1.5"),
+        (lambda: Wudi(scale="big"), "Wudi.scale is a number; got 'big'"),
+        (lambda: Wudi(iterations=0.5), "Wudi.iterations is a number of steps, a whole number; got 0.5"),
+        (lambda: resolve("ties", {"densty": 0.2}), "ties has no 'densty'; did you mean 'density'?"),
+        (lambda: resolve("tise"), "no method 'tise'; did you mean 'ties'?"),
+    ],
+)  # fmt: skip
+def test_a_slip_gets_one_sentence(make, words):
+    with pytest.raises(ValueError, match=re.escape(words)) as raised:
+        make()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Dare() | Ties, "after dare | comes a method object, such as Ties(); got <class 'mergekit_nb.methods.ties.Ties'>; write Ties()"),
+        (lambda: Knots() | 3, "after knots | comes a method object"),
+        (lambda: (Dare() | Emr()) | TallMasks(), "emr leaves masks already; tall_masks cannot make others of them"),
+        (lambda: Average() | Ties(), "average makes one vector of many, so it can only stand last"),
+        (lambda: Knots() | Emr(), "knots | emr: emr leaves patches, which have no way back from this basis"),
+        (lambda: Knots() | Slerp(), "knots | slerp: slerp looks at weights, which this basis has none of"),
+    ],
+)  # fmt: skip
+def test_a_nonsense_composition_is_refused_when_it_is_written(make, words):
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
         make()
 
 
