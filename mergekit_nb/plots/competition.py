@@ -9,7 +9,7 @@ from mergekit_nb.plots.heat import add_heat
 
 
 def score_grid(values: pd.DataFrame, title: str, form: str = ".2f", *, highest: float | None = None) -> go.Figure:
-    """Scores of single weights as a grid of numbers, blue for negative, orange for positive; NaN stays empty.
+    """Scores of single weights as a grid of numbers, orange for positive, blue for negative if any is; NaN stays empty.
 
     Args:
         values: a row for each task, a column for each weight.
@@ -20,7 +20,9 @@ def score_grid(values: pd.DataFrame, title: str, form: str = ".2f", *, highest: 
     limit = highest if highest is not None else values.abs().max(axis=None)
     fig = theme.figure(title, height=120 + 30 * len(values))
     white = values.to_numpy() < -0.7 * limit  # black reads best on every orange
-    return add_heat(fig, values, form, white, colorscale=theme.SIGNED, zmin=-limit, zmax=limit)
+    signed = bool((values < 0).any(axis=None))
+    scale = theme.SIGNED if signed else [[0.0, theme.SIGNED[1][1]], [1.0, theme.SIGNED[2][1]]]
+    return add_heat(fig, values, form, white, colorscale=scale, zmin=-limit if signed else 0, zmax=limit)
 
 
 def share_by_layer(shares: pd.DataFrame, title: str) -> go.Figure:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mergekit_nb.widgets.competition.words import ABOUT
 from tests.browser.conftest import SHOTS, check, opened, write
 from tests.browser.lab_server import Lab
 from tests.browser.notebook_page import NotebookPage
@@ -45,7 +46,7 @@ def test_the_journey(panel):
     panel.slide(".mk-layer", -2)
     page.wait_for_function(TEXT_HAS, arg="block 1")
     before = survivors(panel)
-    page.locator(".mk-variant select").select_option("C")
+    page.locator(".mk-variant select").select_option(index=list(ABOUT).index("C"))
     page.wait_for_function("() => document.querySelector('.mk-busy').innerText === ''")
     panel.python("pcb.job.wait(60); assert pcb.contest.method.variant == 'C'")
     page.wait_for_timeout(300)

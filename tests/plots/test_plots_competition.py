@@ -35,6 +35,12 @@ def test_scores_are_coloured_evenly_about_zero():
     assert (plots.score_grid(SCORES, "Scores", highest=10).data[0].zmax) == 10
 
 
+def test_scores_that_are_never_negative_have_no_blue():
+    heat = plots.score_grid(SCORES.abs(), "Scores").data[0]
+    assert (heat.zmin, heat.zmax) == (0, 3)
+    assert plots.theme.SIGNED[0][1] not in dict(heat.colorscale).values()
+
+
 def test_shares_are_written_in_per_cent_and_their_colours_end_at_the_largest():
     fig = plots.share_by_layer(SHARES, "Survivors")
     assert (fig.data[0].zmin, fig.data[0].zmax) == (0, 0.4)

@@ -20,7 +20,7 @@ from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 
 BOUNDS = {"scale": (0.5, 3.0), "ratio": (0.01, 0.5)}  # of λ as in the authors' own search for language models
 TEST_IMAGES = 250  # of each task, for the one look at the end
-FEW = 6  # trials where nobody can press the button
+FEW = 12  # trials where nobody can press the button
 SEED = 0
 
 
