@@ -363,4 +363,5 @@ def test_headless_panels_are_measured_searched_and_pictured(models, tasks, monke
     panel = Competition(*models, tasks)
     assert set(panel.accuracy.table()["task"]) == set(tasks)
     assert len(panel.search.history) == search_module.FEW
-    assert panel.png() != blank
+    pictures = [Image.open(io.BytesIO(png)) for png in (blank, panel.png())]
+    assert pictures[1].height > pictures[0].height + 2 * 400, "accuracy and search stand below, twice as fine"

@@ -6,6 +6,7 @@ from math import log10
 from typing import Any
 
 import ipywidgets
+import pandas as pd
 
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods.pcb import Pcb
@@ -69,7 +70,9 @@ class Competition(Where):
 
     def png(self) -> bytes:
         self.job.wait()
-        return picture(self.state, self.contest, self._columns(), self.accuracy.table() if self.accuracy else None)
+        table = self.accuracy.table() if self.accuracy else pd.DataFrame()
+        history = self.search.history if self.search else pd.DataFrame()
+        return picture(self.state, self.contest, self._columns(), table, history)
 
     def _hyper_parameters(self) -> list[ipywidgets.Widget]:
         knobs = Pcb.knobs()

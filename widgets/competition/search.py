@@ -150,7 +150,7 @@ class CoefficientSearch(Panel):
             raise outcome
 
     def _cancelled(self) -> str:
-        return f"Cancelled after {len(self.history)} trials; the test images were not looked at."
+        return f"Cancelled after {len(self.history)} trials; no test accuracy is shown."
 
     def summary(self) -> str:
         """What came out, in words (HTML); nothing where no search has ended."""

@@ -18,21 +18,26 @@ from mergekit_nb.widgets.twin import accuracy_bars
 WIDTH, LEFT, CELL = 980, 110, 20
 
 
-def picture(state: CompetitionState, contest: Contest, columns: Columns, table: pd.DataFrame | None) -> bytes:
-    """The panel as it stands; `table` is what the accuracy panel knows, None or empty where nothing was measured."""
-    measured = table is not None and not table.empty
+def picture(
+    state: CompetitionState, contest: Contest, columns: Columns, table: pd.DataFrame, history: pd.DataFrame
+) -> bytes:
+    """The panel as it stands; `table` is what the accuracy panel knows, `history` the last search; both may be empty."""
     high = 76 + CELL * (len(columns.tau) + 2)
     maps = max(110, 20 * len(state.layers))
-    sheet = Sheet(WIDTH, high + maps + 150 + (260 if measured else 0))
+    below = high + maps + 150
+    after = below + (0 if table.empty else 260)
+    sheet = Sheet(WIDTH, after + (0 if history.empty else 220))
     about = f"variant {state.variant}, ratio {state.ratio:.3g}, λ = {state.scale:g}"
     sheet.text(16, 12, f"Parameter competition: step {state.step} {STEPS[state.step]}, {state.layer_name}; {about}", 15)
     sheet.text(16, 34, f"{len(columns.index)} single weights of {state.tensor} ({state.pick})", 12, FAINT)
     _grid(sheet, 58, columns, state)
     _maps(sheet, high + 36, maps, state, contest)
-    if measured:
-        top = high + maps + 150
-        sheet.text(16, top, f"Accuracy per task of what each step leaves, 95 % intervals; {about}", 13)
-        accuracy_bars(sheet, (60, top + 44, WIDTH - 80, 170), table, state.study.tasks, LOOKS.values())
+    if not table.empty:
+        sheet.text(16, below, f"Accuracy per task of what each step leaves, 95 % intervals; {about}", 13)
+        accuracy_bars(sheet, (60, below + 44, WIDTH - 80, 170), table, state.study.tasks, LOOKS.values())
+    if not history.empty:
+        sheet.text(16, after, f"Search: mean validation accuracy of {len(history)} trials; line: best so far", 13)
+        _trials(sheet, (60, after + 34, WIDTH - 80, 140), history)
     return sheet.png()
 
 
@@ -144,6 +149,26 @@ def _spread(sheet: Sheet, box: Box, shares: np.ndarray, cut: float) -> None:
     sheet.text(x + 4, top, "kept", 11, KEPT)
     sheet.text(x - 4, top, "dropped", 11, FAINT, "rt")
     sheet.text(left, top + height + 6, "score, in thresholds of the task: -1000 ... 0 ... 1000", 10, FAINT)
+
+
+def _trials(sheet: Sheet, box: Box, history: pd.DataFrame) -> None:
+    """A dot for every trial from left to right, its numbers below; the axis runs from the worst to the best."""
+    left, top, width, height = box
+    low, high = history["score"].min(), max(history["score"].max(), history["score"].min() + 0.01)
+    wide = width / len(history)
+
+    def y(score: float) -> float:
+        return top + height * (1 - (score - low) / (high - low))
+
+    for score in (low, high):
+        sheet.line(left, y(score), left + width, y(score), "#cccccc")
+        sheet.text(left - 5, y(score), f"{score:.1%}", 10, FAINT, "rm")
+    for place, row in enumerate(history.to_dict("records")):
+        x = left + (place + 0.5) * wide
+        sheet.line(x - wide / 2, y(row["best"]), x + wide / 2, y(row["best"]), MARK, 2)
+        sheet.box((x - 4, y(row["score"]) - 4, 8, 8), fill=KEPT)
+        words = " ".join(f"{row[name]:.2f}" for name in ("scale", "ratio") if name in row)
+        sheet.text(x, top + height + 10, words, 10, FAINT, "mt")
 
 
 def chosen_task(state: CompetitionState) -> int:
