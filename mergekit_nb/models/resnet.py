@@ -29,10 +29,10 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Three stages of blocks, ``width``, ``2 width`` and ``4 width`` features wide, the picture halved between them.
+    """Three stages of blocks, the picture halved between them.
 
     Args:
-        width: features of the stem and the first stage.
+        widths: features of each stage; the stem has those of the first.
         blocks: blocks in each stage; (3, 3, 3) is ResNet-20.
         outputs: numbers that come out: classes, or the length of an embedding.
         channels: of the pictures.
@@ -40,16 +40,21 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, width: int = 16, blocks: Sequence[int] = (3, 3, 3), outputs: int = 10, channels: int = 3, stride: int = 1
+        self,
+        widths: Sequence[int] = (16, 32, 64),
+        blocks: Sequence[int] = (3, 3, 3),
+        outputs: int = 10,
+        channels: int = 3,
+        stride: int = 1,
     ):
         super().__init__()
-        first, second, third = blocks
-        self.conv1, self.bn1 = _conv(channels, width, stride), nn.BatchNorm2d(width)
-        self.layer1 = _stage(width, width, first, 1)
-        self.layer2 = _stage(width, 2 * width, second, 2)
-        self.layer3 = _stage(2 * width, 4 * width, third, 2)
+        first, second, third = widths
+        self.conv1, self.bn1 = _conv(channels, first, stride), nn.BatchNorm2d(first)
+        self.layer1 = _stage(first, first, blocks[0], 1)
+        self.layer2 = _stage(first, second, blocks[1], 2)
+        self.layer3 = _stage(second, third, blocks[2], 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(4 * width, outputs)
+        self.linear = nn.Linear(third, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
