@@ -8,6 +8,7 @@ from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
+from mergekit_nb.models.collect import collect
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.search import search
 from mergekit_nb.weights.merged import Merged, load
@@ -22,6 +23,7 @@ __all__ = [
     "Task",
     "TaskVectors",
     "blend",
+    "collect",
     "compare",
     "evaluate",
     "interpolate",

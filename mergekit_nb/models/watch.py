@@ -1,0 +1,88 @@
+"""What passes through a network's modules, caught by hooks; and what a batch is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Side = Literal["input", "output"]
+
+
+@contextmanager
+def watching(model: nn.Module, places: Mapping[str, tuple[str, Side]]) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that holds, after each forward pass, what went into or came out of some modules.
+
+    Args:
+        places: key -> (module name, side). Of a module that runs more than once, the last pass is held.
+    """
+    caught: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for key, (module, side) in places.items():
+            hooks.callback(_hook(submodule(model, module), key, side, caught).remove)
+        yield caught
+
+
+def submodule(model: nn.Module, name: str) -> nn.Module:
+    """A module inside another, by its dotted name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        raise ValueError(
+            f"a {type(model).__name__} has no module {name!r}: these axes are of another network"
+        ) from None
+
+
+def _hook(module: nn.Module, key: str, side: Side, caught: dict[str, Tensor]):
+    def entering(module, args, kwargs):
+        caught[key] = (args[0] if args else next(iter(kwargs.values()))).detach()
+
+    def leaving(module, args, output):
+        caught[key] = (output[0] if isinstance(output, tuple) else output).detach()
+
+    if side == "input":
+        return module.register_forward_pre_hook(entering, with_kwargs=True)
+    return module.register_forward_hook(leaving)
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Models in eval mode, without gradients; each module's own mode is restored."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
+    """What a model is called with: the batch, or the first of (inputs, labels) as a DataLoader gives it."""
+    return batch[0] if isinstance(batch, list | tuple) else batch
+
+
+def to_device_of(model: nn.Module, x: Tensor) -> Tensor:
+    """A tensor where the model's parameters are."""
+    first = next(model.parameters(), None)
+    return x if first is None else x.to(first.device)
+
+
+def several_times(batches: Iterable) -> Iterable:
+    """Batches that can be gone through more than once.
+
+    Raises:
+        ValueError: a generator, which is empty after the first time.
+    """
+    if iter(batches) is batches:
+        raise ValueError("batches are gone through more than once: pass a list or a DataLoader, not a generator")
+    return batches
