@@ -1,13 +1,16 @@
 """mergekit_nb: see, understand and use model merging."""
 
 from mergekit_nb import methods
+from mergekit_nb.align.root import root
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
 from mergekit_nb.engine.interpolate import blend, interpolate
 from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
+from mergekit_nb.evaluation.joint import joint
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
+from mergekit_nb.models.flops import flops
 from mergekit_nb.models.collect import collect
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.search import search
@@ -26,12 +29,15 @@ __all__ = [
     "collect",
     "compare",
     "evaluate",
+    "flops",
     "interpolate",
+    "joint",
     "load",
     "magnitudes",
     "merge",
     "methods",
     "open",
+    "root",
     "search",
     "similarity",
     "zoo",

@@ -9,9 +9,11 @@ from mergekit_nb.plots.pictures import picture_sheet
 from mergekit_nb.plots.similarity import cosine_matrix, sign_conflict
 from mergekit_nb.plots.theme import CONFIG, png, show
 from mergekit_nb.plots.weights import weight_grid
+from mergekit_nb.plots.zipping import accuracy_against_flops, matched_features
 
 __all__ = [
     "CONFIG",
+    "accuracy_against_flops",
     "accuracy_by_task",
     "bytes_against_accuracy",
     "cosine_matrix",
@@ -19,6 +21,7 @@ __all__ = [
     "distance_by_scale",
     "magnitude_alignment",
     "mask_density",
+    "matched_features",
     "means",
     "picture_sheet",
     "png",
