@@ -10,8 +10,8 @@ from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.joint import joint
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
-from mergekit_nb.models.flops import flops
 from mergekit_nb.models.collect import collect
+from mergekit_nb.models.flops import flops
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.search import search
 from mergekit_nb.weights.merged import Merged, load
