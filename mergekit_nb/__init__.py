@@ -1,6 +1,7 @@
 """mergekit_nb: see, understand and use model merging."""
 
 from mergekit_nb import methods
+from mergekit_nb.align.rebasin import align
 from mergekit_nb.align.root import root
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
@@ -25,6 +26,7 @@ __all__ = [
     "Merged",
     "Task",
     "TaskVectors",
+    "align",
     "blend",
     "collect",
     "compare",

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mergekit_nb.models.axes import derive
 from mergekit_nb.models.fisher import Predict, diagonal
 from mergekit_nb.models.gram import LAYERS, attention_output, gram, rows
 from mergekit_nb.models.moments import joint_moments, len_or_0
@@ -63,7 +64,7 @@ def collect(
                 for name, fisher in diagonal(model, x, predict).items():
                     _add(sums, f"fisher/{name}", fisher)
             if "moments" in what:
-                axes = axes or _derived(model, x)
+                axes = axes or derive(model, x[:1])
                 for name, found in joint_moments([model], [x], axes).items():
                     features[name] = features[name] + found if name in features else found
             tick(1)
@@ -72,12 +73,6 @@ def collect(
     for name, found in features.items():
         sums |= {f"mean/{name}": found.mean, f"variance/{name}": found.covariance().diagonal().clone()}
     return {name: (t / seen if name.startswith("fisher/") else t).cpu() for name, t in sums.items()}
-
-
-def _derived(model, x):
-    from mergekit_nb.models.axes import derive
-
-    return derive(model, x)
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

@@ -1,0 +1,198 @@
+"""Git Re-Basin: the order of one network's features in which it is most like another, from weights or from activations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from mergekit_nb.maths.matching import blocks
+from mergekit_nb.models.axes import derive
+from mergekit_nb.models.example import example
+from mergekit_nb.models.moments import joint_moments
+from mergekit_nb.models.watch import inputs, several_times
+from mergekit_nb.weights.axes import Axes, Port, Space, permuted
+from mergekit_nb.weights.source import Source
+
+SWEEPS = 100
+GAIN = 1e-12  # of the two networks' norms: less is rounding
+STATISTICS = ("running_mean", "running_var")  # measured, not learned: they say nothing about which weights are alike
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How one network's features have to be reordered.
+
+    Attributes:
+        order: space -> int64 "feature": where the feature at each place was before; what `permuted` takes.
+        objective: inner product of the two networks' weights, before and after every sweep; it never falls.
+    """
+
+    order: Mapping[str, Tensor]
+    objective: tuple[float, ...]
+
+
+def align(
+    network: nn.Module | Source,
+    *,
+    to: nn.Module | Source,
+    batches: Iterable | None = None,
+    axes: Axes | None = None,
+    seed: int = 0,
+) -> nn.Module | dict[str, Tensor]:
+    """The same function as `network`, its features in the order in which they are most like those of `to`.
+
+    Afterwards the two can be averaged, or walked between. Without batches the weights are matched, with them the
+    activations.
+
+    Args:
+        network, to: two modules of one architecture, or the weights of two. Heads for other classes may differ.
+        batches: tensors, or pairs (inputs, labels).
+        axes: which axes move together; by default derived from `to`.
+        seed: of the order in which the spaces are visited, where weights are matched.
+
+    Returns:
+        A module, where `network` is one (a copy), else weights.
+
+    Raises:
+        ValueError: weights without `axes`; batches for weights; two different architectures.
+
+    Source: Ainsworth et al. 2023, Git Re-Basin, arXiv:2209.04836, sections 3.1 and 3.2.
+    """
+    if not isinstance(network, nn.Module) or not isinstance(to, nn.Module):
+        if axes is None:
+            raise ValueError(
+                "weights alone do not say which axes move together: pass axes=derive(module, example), or two modules"
+            )
+        if batches is not None:
+            raise ValueError("activations are matched between modules; these are weights: leave batches out")
+        a, b = (x.state_dict() if isinstance(x, nn.Module) else x for x in (to, network))
+        return permuted(b, axes, weight_matching(a, b, axes, seed).order)
+    axes = axes or derive(to, example(to) if batches is None else inputs(next(iter(several_times(batches))))[:1])
+    if batches is None:
+        found = weight_matching(to.state_dict(), network.state_dict(), axes, seed)
+    else:
+        found = activation_matching(to, network, batches, axes, seed)
+    aligned = copy.deepcopy(network)
+    aligned.load_state_dict(permuted(network.state_dict(), axes, found.order))
+    return aligned
+
+
+def weight_matching(
+    a: Source,
+    b: Source,
+    axes: Axes,
+    seed: int = 0,
+    start: Mapping[str, Tensor] | None = None,
+    spaces: Iterable[str] | None = None,
+) -> Alignment:
+    """Coordinate descent: space after space, in a random order per sweep, the best assignment given all the others.
+
+    What is compared is every tensor that carries a space, but for running statistics, and for tensors of which the two
+    have different shapes (heads for other classes). Another seed can end in another local optimum: compare objectives.
+
+    Args:
+        a, b: two networks' weights; b's features are reordered.
+        seed: of the visiting order.
+        start: orders to begin with; features stay where they are in spaces left out.
+        spaces: names of those to match; by default all.
+
+    Raises:
+        ValueError: a tensor of the axes is in only one of the networks; an unknown space.
+
+    Source: Ainsworth et al. 2023, arXiv:2209.04836, section 3.2, algorithm 1; code samuela/git-re-basin,
+        weight_matching.py. There a step is taken where its own assignment gains; here where the objective does, which
+        differs for a weight that both reads and writes a space.
+    """
+    visited = [axes.space(name) for name in (axes.names if spaces is None else spaces)]
+    order = {space.name: torch.arange(space.width) for space in axes.spaces} | dict(start or {})
+    compared = {space.name: _compared(space, a, b) for space in axes.spaces}
+    names = sorted({port.tensor for ports in compared.values() for port in ports})
+    fixed = {name: a[name].detach().cpu().double() for name in names}
+    moved = permuted({name: b[name].detach().cpu().double() for name in names}, _of(axes, names), order)
+    least = GAIN * _norm(fixed) * _norm(moved)
+    objective, noise = [_inner(fixed, moved)], torch.Generator().manual_seed(seed)
+    for _ in range(SWEEPS):
+        gained = False
+        for i in torch.randperm(len(visited), generator=noise).tolist():
+            step = _best(visited[i], compared[visited[i].name], fixed, moved)
+            touched = permuted(
+                {p.tensor: moved[p.tensor] for p in compared[visited[i].name]}, _of(axes, names, visited[i]), step
+            )
+            if _inner(fixed, touched) - _inner(fixed, {name: moved[name] for name in touched}) > least:
+                moved |= touched
+                order[visited[i].name] = order[visited[i].name][step[visited[i].name]]
+                gained = True
+        objective.append(_inner(fixed, moved))
+        if not gained:
+            break
+    return Alignment(order, tuple(objective))
+
+
+def activation_matching(a: nn.Module, b: nn.Module, batches: Iterable, axes: Axes, seed: int = 0) -> Alignment:
+    """Every space by itself: the assignment with the largest sum of correlations of features on the same inputs.
+
+    Spaces that no module sees (heads inside an attention) are matched by weights, given all the others.
+
+    Source: Ainsworth et al. 2023, arXiv:2209.04836, section 3.1, there with inner products; correlations do not depend on
+        the features' scale, as in Li et al. 2016, arXiv:1511.07543, and in ZipIt!'s baseline.
+    """
+    order = {}
+    for name, found in joint_moments([a, b], batches, axes).items():
+        space = axes.space(name)
+        order[name] = _assigned(found.correlation()[: space.width, space.width :].cpu(), space.unit)
+    blind = [space.name for space in axes.spaces if space.probe is None]
+    return weight_matching(a.state_dict(), b.state_dict(), axes, seed, order, blind)
+
+
+def _best(space: Space, ports: list[Port], fixed: Source, moved: Source) -> dict[str, Tensor]:
+    """The order of one space's features that brings `moved` closest to `fixed`, all other spaces as they are."""
+    likeness = torch.zeros(space.width, space.width, dtype=torch.float64)
+    for port in ports:
+        likeness += _unfolded(fixed[port.tensor], port, space) @ _unfolded(moved[port.tensor], port, space).T
+    return {space.name: _assigned(likeness, space.unit)}
+
+
+def _assigned(likeness: Tensor, unit: int) -> Tensor:
+    """For "feature of a, feature of b": which feature of b goes to the place of each of a; blocks of `unit` together."""
+    _, columns = linear_sum_assignment((blocks(likeness, unit) if unit > 1 else likeness).numpy(), maximize=True)
+    return (torch.as_tensor(columns)[:, None] * unit + torch.arange(unit)).flatten()
+
+
+def _unfolded(tensor: Tensor, port: Port, space: Space) -> Tensor:
+    """The part of a tensor that carries a space, "feature rest"."""
+    part = tensor.narrow(port.axis, port.start, space.width * port.repeat).movedim(port.axis, 0)
+    return part.reshape(space.width, -1)
+
+
+def _compared(space: Space, a: Source, b: Source) -> list[Port]:
+    """The ports on tensors that can be compared."""
+    lacking = [port.tensor for port in space.ports if port.tensor not in a or port.tensor not in b]
+    if lacking:
+        raise ValueError(f"{lacking[0]} carries the space {space.name}, but one of the two networks lacks it")
+    return [
+        port for port in space.ports
+        if not port.tensor.endswith(STATISTICS) and a[port.tensor].shape == b[port.tensor].shape
+    ]  # fmt: skip
+
+
+def _of(axes: Axes, names: Iterable[str], only: Space | None = None) -> Axes:
+    """The same spaces with their ports on some tensors, or one of them."""
+    kept = set(names)
+    return Axes(
+        tuple(
+            replace(s, ports=tuple(p for p in s.ports if p.tensor in kept)) for s in ([only] if only else axes.spaces)
+        )
+    )
+
+
+def _inner(a: Source, b: Source) -> float:
+    return sum(torch.vdot(a[name].flatten(), b[name].flatten()).item() for name in b)
+
+
+def _norm(weights: Source) -> float:
+    return _inner(weights, weights) ** 0.5
