@@ -6,7 +6,10 @@ import plotly.graph_objects as go
 
 from mergekit_nb.plots import theme
 
-KINDS = {"across models": "#009E73", "within a model": "#CC79A7"}  # both stand out on blue, white and orange
+KINDS = {
+    "across models": ("#009E73", "square-open"),
+    "within a model": ("#CC79A7", "circle-open"),
+}  # seen on blue and orange
 _REFERENCES = {"ensemble": "triangle-up", "alone": "triangle-down"}
 
 
@@ -21,22 +24,28 @@ def matched_features(
         title: what is shown.
     """
     names = [str(name) for name in correlation.index]
-    fig = theme.figure(title, height=620, width=700)
+    fig = theme.figure(title, height=660, width=700, margin={"t": 90})
     fig.add_heatmap(
-        z=correlation.to_numpy(np.float32), customdata=np.array([[f"{a}, {b}" for b in names] for a in names]),
-        colorscale=theme.SIGNED, zmin=-1, zmax=1, colorbar={"title": {"text": "correlation"}, "y": 0.45, "len": 0.9},
-        hovertemplate="%{customdata}: %{z:.2f}<extra></extra>",
+        z=correlation.to_numpy(np.float32), x=names, y=names, colorscale=theme.SIGNED, zmin=-1, zmax=1,
+        colorbar={"title": {"text": "correlation"}}, hovertemplate="%{y}, %{x}: %{z:.2f}<extra></extra>",
     )  # fmt: skip
-    for kind, colour in KINDS.items():
+    size = max(5, 380 / len(names))  # of a mark, in pixels: about a cell
+    for kind, (colour, symbol) in KINDS.items():
         of = pairs[pairs["kind"] == kind]
+        rows, columns = [*of["a"], *of["b"]], [*of["b"], *of["a"]]
         fig.add_scatter(
-            x=[*of["a"], *of["b"]], y=[*of["b"], *of["a"]], mode="markers", name=f"{kind} ({len(of)})", hoverinfo="skip",
-            marker={"symbol": "square-open", "size": max(5, 380 / len(names)), "color": colour, "line": {"width": 2.5}},
+            x=[names[k] for k in columns], y=[names[k] for k in rows], mode="markers", name=f"{kind} ({len(of)})",
+            marker={"symbol": symbol, "size": size, "color": colour, "line": {"width": 2.5}}, hoverinfo="skip",
         )  # fmt: skip
-    fig.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    models, ticks = _models(names)
+    for edge in np.flatnonzero(models[1:] != models[:-1]) + 0.5:
+        fig.add_vline(x=edge, line={"color": theme.TEXT, "width": 1})
+        fig.add_hline(y=edge, line={"color": theme.TEXT, "width": 1})
+    fig.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0})
     last = len(names) - 0.5
-    fig.update_xaxes(range=[-0.5, last], showgrid=False, zeroline=False, constrain="domain", **_blocks(names))
-    return fig.update_yaxes(range=[last, -0.5], showgrid=False, zeroline=False, scaleanchor="x", **_blocks(names))
+    plain = {"type": "category", "showgrid": False, "zeroline": False, **ticks}
+    fig.update_xaxes(range=[-0.5, last], constrain="domain", **plain)
+    return fig.update_yaxes(range=[last, -0.5], scaleanchor="x", **plain)
 
 
 def accuracy_against_flops(table: pd.DataFrame) -> go.Figure:
@@ -75,8 +84,8 @@ def _bars(part: pd.DataFrame) -> dict:
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 3}
 
 
-def _blocks(names: list[str]) -> dict:
-    """A tick in the middle of each model's features; a name is the model's and a number."""
-    models = pd.Series([name.rsplit(" ", 1)[0] for name in names])
-    middles = models.groupby(models, sort=False).apply(lambda block: block.index.to_series().mean())
-    return {"tickvals": middles.tolist(), "ticktext": middles.index.tolist()}
+def _models(names: list[str]) -> tuple[np.ndarray, dict]:
+    """The model of each feature, and a tick in the middle of each model's; a name is the model's and a number."""
+    models = np.array([name.rsplit(" ", 1)[0] for name in names])
+    middles = {model: float(np.flatnonzero(models == model).mean()) for model in dict.fromkeys(models.tolist())}
+    return models, {"tickvals": list(middles.values()), "ticktext": list(middles)}
