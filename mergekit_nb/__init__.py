@@ -1,7 +1,9 @@
 """mergekit_nb: see, understand and use model merging."""
 
 from mergekit_nb import methods
+from mergekit_nb.align.pleas import pleas
 from mergekit_nb.align.rebasin import align
+from mergekit_nb.align.repair import repair
 from mergekit_nb.align.root import root
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
@@ -39,6 +41,8 @@ __all__ = [
     "merge",
     "methods",
     "open",
+    "pleas",
+    "repair",
     "root",
     "search",
     "similarity",

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mergekit_nb.maths.matching import blocks
+from mergekit_nb.maths.moments import Moments
 from mergekit_nb.models.axes import derive
 from mergekit_nb.models.example import example
 from mergekit_nb.models.moments import joint_moments
@@ -141,11 +142,16 @@ def activation_matching(a: nn.Module, b: nn.Module, batches: Iterable, axes: Axe
     Source: Ainsworth et al. 2023, arXiv:2209.04836, section 3.1, there with inner products; correlations do not depend on
         the features' scale, as in Li et al. 2016, arXiv:1511.07543, and in ZipIt!'s baseline.
     """
+    return by_correlation(joint_moments([a, b], batches, axes), a, b, axes, seed)
+
+
+def by_correlation(found: Mapping[str, Moments], a: nn.Module, b: nn.Module, axes: Axes, seed: int = 0) -> Alignment:
+    """`activation_matching`, where the moments of both networks' features are known."""
     order = {}
-    for name, found in joint_moments([a, b], batches, axes).items():
+    for name, moments in found.items():
         space = axes.space(name)
-        order[name] = _assigned(found.correlation()[: space.width, space.width :].cpu(), space.unit)
-    blind = [space.name for space in axes.spaces if space.probe is None]
+        order[name] = _assigned(moments.correlation()[: space.width, space.width :].cpu(), space.unit)
+    blind = [space.name for space in axes.spaces if space.name not in order]
     return weight_matching(a.state_dict(), b.state_dict(), axes, seed, order, blind)
 
 
