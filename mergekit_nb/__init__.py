@@ -5,6 +5,7 @@ from mergekit_nb.align.pleas import pleas
 from mergekit_nb.align.rebasin import align
 from mergekit_nb.align.repair import repair
 from mergekit_nb.align.root import root
+from mergekit_nb.align.zipit import zipit
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
 from mergekit_nb.engine.interpolate import blend, interpolate
@@ -46,6 +47,7 @@ __all__ = [
     "root",
     "search",
     "similarity",
+    "zipit",
     "zoo",
 ]
 

@@ -50,11 +50,7 @@ def _uses(trace: Trace) -> Uses:
             first.setdefault(name, at)
             last[name] = at
     # tied tensors have one value, which goes by one of their names
-    return {
-        alias: (first[name], last[name])
-        for alias, value in trace.parameters.items()
-        for name in value.weights
-    }
+    return {alias: (first[name], last[name]) for alias, value in trace.parameters.items() for name in value.weights}
 
 
 def _side(space: Space, uses: Uses, step: int, carried: bool) -> str | None:

@@ -113,7 +113,7 @@ def same(call: Call) -> Any:
     return (call._lookup(first),) * len(call.out) if isinstance(call.out, tuple | list) else call._lookup(first)
 
 
-@rule("_softmax", "_log_softmax")
+@rule("_softmax", "_log_softmax", "_safe_softmax")
 def softmax(call: Call) -> Dims:
     """Among the features of one axis: what comes in moved goes out moved."""
     return call.dims("self")
@@ -352,6 +352,18 @@ def spatial(call: Call) -> Any:
 def view(call: Call) -> Dims:
     """Another shape."""
     return reshaped(call.loose("self"), call.out.shape)
+
+
+@rule("as_strided")
+def as_strided(call: Call) -> Dims:
+    """Another layout in memory; where it shows other entries, nothing may move."""
+    own, out = call["self"], call.out
+    lined = [(a, b) for n, a, b in zip(own.shape, own.stride(), out.stride(), strict=False) if n > 1]
+    if own.shape == out.shape and all(a == b for a, b in lined) and own.storage_offset() == out.storage_offset():
+        return call.loose("self")
+    for axis in call.dims("self"):
+        fix(axis)
+    return tuple(map(fixed, out.shape))
 
 
 @rule("permute")
