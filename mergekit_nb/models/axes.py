@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from math import gcd
 
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ def _ports(trace: Trace) -> dict[Features, list[Port]]:
     for name, value in trace.parameters.items():
         for axis, whole in enumerate(settled(value.dims)):
             start = 0
-            for run, role in (leaf for run in whole for leaf in leaves(run)):
+            for run, role in chain.from_iterable(map(leaves, whole)):
                 if run.features is not None:
                     ports.setdefault(run.features, []).append(Port(name, axis, role or "writes", start, run.block))
                 start += run.length
