@@ -196,6 +196,6 @@ def _zip(
     unmerge = correlation.new_zeros(len(correlation), len(groups))
     for column, group in enumerate(groups):
         unmerge[list(group), column] = 1
-    merge = unmerge.T / (unmerge.sum(0) + epsilon)[:, None]
+    merge = unmerge.T.contiguous() / (unmerge.sum(0) + epsilon)[:, None]
     lost = set(range(len(correlation))).difference(*groups)
     return Zip(tuple(groups), merge, unmerge, models, tuple(pairs), tuple(sorted(lost)), forced)

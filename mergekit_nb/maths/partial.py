@@ -40,7 +40,7 @@ def partial(order: Int[Tensor, " feature"], similarity: Float[Tensor, " feature"
     unmerge = torch.zeros(2 * width, len(groups))
     for column, group in enumerate(groups):
         unmerge[list(group), column] = 1
-    return Zip(tuple(groups), unmerge.T / unmerge.sum(0)[:, None], unmerge, 2)
+    return Zip(tuple(groups), unmerge.T.contiguous() / unmerge.sum(0)[:, None], unmerge, 2)
 
 
 class Layer(NamedTuple):

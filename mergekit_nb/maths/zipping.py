@@ -22,7 +22,7 @@ def official(similarity: np.ndarray, models: int, alpha: float, beta: float) -> 
         left.join(*pair)
         if alpha <= 0:
             _hold_back(left, pair, owner, models)
-        model = owner[pair[0]]
+        model = int(owner[pair[0]])
         if model == owner[pair[1]]:
             budget[model] -= 1
             if budget[model] <= 0:
@@ -36,14 +36,14 @@ def guarded(similarity: np.ndarray, models: int, alpha: float, beta: float) -> t
     damp = lambda x: np.minimum(x, x * alpha)  # noqa: E731
     left, kinds = Shrinking(similarity, damp), _Kinds(len(similarity), models)
     apart = not budget.any()
-    for model in np.flatnonzero(budget == 0):
+    for model in np.flatnonzero(budget == 0).tolist():
         _keep_apart(left, owner, model)
     while left.count() > len(similarity) // models and (pair := left.first()):
         if apart and not kinds.join(*pair):
             left.forbid(*kinds.like(*pair, left.alive))
             continue
         left.join(*pair)
-        model = owner[pair[0]]
+        model = int(owner[pair[0]])
         if model == owner[pair[1]]:
             budget[model] -= 1
             if budget[model] == 0:
