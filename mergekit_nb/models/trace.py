@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from mergekit_nb.models.features import fix, fixed, free, is_fixed
 from mergekit_nb.models.operations import Call, Rule, is_arithmetic, known
-from mergekit_nb.models.reshaping import Dims, settled
+from mergekit_nb.models.reshaping import Dims, extent, settled
 
 BY_HAND = (
     "pass the spaces by hand: axes=Axes((Space(name, width, (Port(tensor, axis, role), …)), …)), "
@@ -147,6 +147,7 @@ class Watch(TorchDispatchMode):
     def _record(self, name: str, sources: list[Value], live: bool, outs: list[tuple[Tensor, Dims]]) -> None:
         weights = frozenset[str]().union(*(value.weights for value in sources if not value.live))
         carried = frozenset[str]() if live else weights
+        assert all(tuple(map(extent, dims)) == tensor.shape for tensor, dims in outs), f"the rule of {name} is wrong"
         made = tuple(self._keep(tensor, dims, live, carried, is_arithmetic(name)) for tensor, dims in outs)
         if live:
             self.trace.steps.append(Step(tuple(value for value in sources if value.live), made, weights))
