@@ -15,10 +15,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mergekit_nb.models import norms, products, views
 from mergekit_nb.models.features import fix, fixed, free, is_fixed
 from mergekit_nb.models.operations import Call, Rule, is_arithmetic, known
 from mergekit_nb.models.reshaping import Dims, extent, settled
 
+RULED = (norms, products, views)  # they enter their rules when they are imported
 BY_HAND = (
     "pass the spaces by hand: axes=Axes((Space(name, width, (Port(tensor, axis, role), …)), …)), "
     "from mergekit_nb.weights.axes"
