@@ -57,7 +57,7 @@ class Plan:
             replace(s, ports=tuple(replace(p, axis=1, role="writes") for p in held)) for s, held in ports.items()
         )
         whole = mapped({tensor: torch.eye(size, dtype=torch.float64)}, Axes(along), self.of(network))[tensor]
-        return whole.T / len(self.axes)
+        return whole.T.contiguous() / len(self.axes)
 
 
 def pleas(

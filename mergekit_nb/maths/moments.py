@@ -10,6 +10,7 @@ from torch import Tensor
 
 CHUNK = 1 << 16  # samples multiplied at once: what is turned to float64 stays small
 FLOOR = 1e-7  # of the product of two standard deviations, as in ZipIt!'s code: a feature without variance correlates with none
+ROUNDING = 1e-13  # of a mean square: float32 features that differ at all have a larger variance
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Moments:
         return self.first / self.weight
 
     def covariance(self) -> Float[Tensor, "feature feature"]:
-        """E[x x^T] - E[x] E[x]^T, biased, symmetric to the last bit, no variance below 0."""
-        c = self.second / self.weight - torch.outer(self.mean, self.mean)
+        """E[x x^T] - E[x] E[x]^T, biased, symmetric to the last bit; 0 for a feature whose variance is rounding."""
+        squares = self.second / self.weight
+        c = squares - torch.outer(self.mean, self.mean)
         c = (c + c.T) / 2
-        c.diagonal().clamp_(min=0)
+        still = c.diagonal() <= ROUNDING * squares.diagonal()
+        c[still], c[:, still] = 0, 0
         return c
 
     def correlation(self) -> Float[Tensor, "feature feature"]:

@@ -35,6 +35,7 @@ def _guesses(module: nn.Module):
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             yield torch.zeros(1, layer.in_features)
+            yield from (torch.zeros(1, length, layer.in_features) for length in LENGTHS)
             return
         if isinstance(layer, nn.Conv2d):
             yield from (torch.zeros(1, layer.in_channels, side, side) for side in SIDES)
