@@ -98,6 +98,10 @@ class Watch(TorchDispatchMode):
             self._keep(tensor, tuple(map(fixed, tensor.shape)), True)
         self.names = {name: self.value(tensor) for name, tensor in stored.items() if isinstance(tensor, Tensor)}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch imports its compiler, seconds, only to keep that out of here
+
     def value(self, tensor: Tensor) -> Value:
         """What is known of a tensor; one from nowhere is a constant."""
         if id(tensor) not in self._values:
