@@ -11,13 +11,14 @@ from mergekit_nb.compare import compare
 from mergekit_nb.engine.interpolate import blend, interpolate
 from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
-from mergekit_nb.evaluation.joint import joint
+from mergekit_nb.evaluation.joint import joint, joints
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
 from mergekit_nb.models.collect import collect
 from mergekit_nb.models.flops import flops
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.search import search
+from mergekit_nb.tradeoff import tradeoff
 from mergekit_nb.weights.merged import Merged, load
 from mergekit_nb.weights.source import open
 from mergekit_nb.weights.task_vectors import TaskVectors
@@ -37,6 +38,7 @@ __all__ = [
     "flops",
     "interpolate",
     "joint",
+    "joints",
     "load",
     "magnitudes",
     "merge",
@@ -47,6 +49,7 @@ __all__ = [
     "root",
     "search",
     "similarity",
+    "tradeoff",
     "zipit",
     "zoo",
 ]

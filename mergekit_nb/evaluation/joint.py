@@ -124,3 +124,11 @@ def _table(rows: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     low, high = wilson(found["correct"], found["n"])
     found = found.assign(accuracy=found["correct"] / found["n"], low=low, high=high)[COLUMNS]
     return found.assign(loss=[whole["nats_jointly"], *sums["nats"]] / found["n"])
+
+
+def joints(
+    models: Mapping[str, Net | Sequence[Net]], tasks: Mapping[str, Task] | Iterable[Task], **how
+) -> pd.DataFrame:
+    """`joint` of several models by name, one below the other, with a first column method; ``how`` as there."""
+    tables = [joint(model, tasks, **how).assign(method=name) for name, model in models.items()]
+    return pd.concat(tables, ignore_index=True)[["method", *tables[0].columns[:-1]]]
