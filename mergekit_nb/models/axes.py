@@ -7,7 +7,7 @@ input, the output, or something that asks for entries by their place, cannot mov
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from itertools import chain
 from math import gcd
@@ -38,7 +38,8 @@ def derive(module: nn.Module, example: Tensor | tuple) -> Axes:
             values; the message names it and its module, and says how to pass spaces by hand.
     """
     trace = watched(module, example if isinstance(example, tuple) else (example,))
-    found = [_Found(features, trace, ports) for features, ports in _ports(trace).items()]
+    attentions = {name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)}
+    found = [_Found(features, trace, ports, attentions) for features, ports in _ports(trace).items()]
     found.sort(key=lambda each: each.rank)
     spaces = _named([each.space() for each in found], found)
     return Axes(cuts(trace, spaces, [each.values for each in found]))
@@ -60,8 +61,8 @@ def _ports(trace: Trace) -> dict[Features, list[Port]]:
 class _Found:
     """Features that can move, and where they were seen."""
 
-    def __init__(self, features: Features, trace: Trace, ports: list[Port]):
-        self.trace = trace
+    def __init__(self, features: Features, trace: Trace, ports: list[Port], attentions: Set[str]):
+        self.trace, self.attentions = trace, attentions
         self.unit = gcd(*(port.repeat for port in ports))
         self.width = features.blocks * self.unit
         self.ports = tuple(replace(port, repeat=port.repeat // self.unit) for port in ports)
@@ -91,12 +92,21 @@ class _Found:
 
     def _probe(self) -> Probe | None:
         if (best := self.seen()) is None:
-            return None
+            return self._inside()
         value, axis, start, _ = best
         sights = self.trace.sights[value.number]
         inputs = [sight for sight in sights if sight.side == "input" and sight.module]
         sight = inputs[-1] if inputs else sights[-1]
         return Probe(sight.module, sight.side, axis, start)
+
+    def _inside(self) -> Probe | None:
+        """Heads of an attention that runs once: it uses its output projection without calling it."""
+        once = {sight.module for sights in self.trace.sights.values() for sight in sights}
+        for port in self.ports:
+            name = port.tensor.removesuffix(".out_proj.weight")
+            if port.role == "reads" and name in self.attentions & once:
+                return Probe(name, "inside", -1, port.start)
+        return None
 
     def block(self) -> str | None:
         """The outermost module whose output these features are, and in which they are written."""

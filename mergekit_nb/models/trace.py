@@ -19,6 +19,7 @@ from mergekit_nb.models import norms, products, views
 from mergekit_nb.models.features import fix, fixed, free, is_fixed
 from mergekit_nb.models.operations import Call, Rule, is_arithmetic, known
 from mergekit_nb.models.reshaping import Dims, extent, settled
+from mergekit_nb.models.watch import evaluating, unfused
 
 RULED = (norms, products, views)  # they enter their rules when they are imported
 BY_HAND = (
@@ -172,7 +173,7 @@ def watched(module: nn.Module, inputs: tuple) -> Trace:
     """
     watch = Watch(module, inputs)
     trace = watch.trace
-    with _hooked(module, watch) as calls, _plainly(module), watch:
+    with evaluating(module), unfused(), sdpa_kernel(SDPBackend.MATH), _hooked(module, watch) as calls, watch:
         outputs = _tensors(module(*inputs))
     trace.outputs = [watch.value(tensor) for tensor in outputs]
     for value in trace.outputs:
@@ -182,22 +183,6 @@ def watched(module: nn.Module, inputs: tuple) -> Trace:
     used = frozenset[str]().union(*(step.weights for step in trace.steps))
     trace.parameters = {name: value for name, value in watch.names.items() if value.weights & used}
     return trace
-
-
-@contextmanager
-def _plainly(module: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, and nothing fused that the rules would not know."""
-    modes = {part: part.training for part in module.modules()}
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            module.eval()
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for part, mode in modes.items():
-            part.training = mode
 
 
 @contextmanager

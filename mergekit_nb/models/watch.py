@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Side = Literal["input", "output"]
+from mergekit_nb.models.gram import attention_output
+
+Side = Literal["input", "output", "inside"]
 
 
 @contextmanager
@@ -17,13 +19,25 @@ def watching(model: nn.Module, places: Mapping[str, tuple[str, Side]]) -> Iterat
     """Yield a dict that holds, after each forward pass, what went into or came out of some modules.
 
     Args:
-        places: key -> (module name, side). Of a module that runs more than once, the last pass is held.
+        places: key -> (module name, side). Of a module that runs more than once, the last pass is held. "inside" an
+            attention is what its heads give, before they are projected.
     """
     caught: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
+    with unfused(), ExitStack() as hooks:
         for key, (module, side) in places.items():
             hooks.callback(_hook(submodule(model, module), key, side, caught).remove)
         yield caught
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """While it lasts, PyTorch runs attention module by module, not in one piece that no hook sees into."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
@@ -44,11 +58,14 @@ def _hook(module: nn.Module, key: str, side: Side, caught: dict[str, Tensor]):
     def entering(module, args, kwargs):
         caught[key] = (args[0] if args else next(iter(kwargs.values()))).detach()
 
+    def mixing(module, args, kwargs):
+        caught[key] = attention_output(module, args, kwargs).detach()
+
     def leaving(module, args, output):
         caught[key] = (output[0] if isinstance(output, tuple) else output).detach()
 
-    if side == "input":
-        return module.register_forward_pre_hook(entering, with_kwargs=True)
+    if side != "output":
+        return module.register_forward_pre_hook(entering if side == "input" else mixing, with_kwargs=True)
     return module.register_forward_hook(leaving)
 
 

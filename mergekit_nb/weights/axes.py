@@ -39,13 +39,13 @@ class Probe:
 
     Attributes:
         module: a submodule by name, as in `named_modules`; it is called once per forward pass.
-        side: whether its first input or its output is looked at.
-        axis: the axis of that tensor that holds the features, counted from its front.
+        side: whether its first input or its output is looked at, or what the heads of an attention give "inside" it.
+        axis: the axis of that tensor that holds the features; -1 is the last.
         start: where they begin on that axis.
     """
 
     module: str
-    side: Literal["input", "output"]
+    side: Literal["input", "output", "inside"]
     axis: int = 1
     start: int = 0
 
