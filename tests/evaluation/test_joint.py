@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from mergekit_nb.evaluation.interval import wilson
-from mergekit_nb.evaluation.joint import joint, shares
+from mergekit_nb.evaluation.joint import joint, joints, shares
 from mergekit_nb.evaluation.tasks import Task
 
 AXES = torch.eye(4)
@@ -107,3 +107,12 @@ def test_an_output_too_many_is_refused(tasks):
 def test_unknown_rules_are_refused(tasks):
     with pytest.raises(ValueError, match="rule is one of max, sum; got 'mean'"):
         joint(nn.Identity(), tasks, rule="mean")
+
+
+def test_several_models_stand_below_each_other_under_their_names(tasks):
+    models = {"one": nn.Identity(), "two": [nn.Identity(), nn.Identity()]}
+    table = joints(models, tasks, scale=3.0)
+    assert list(table.columns[:2]) == ["method", "task"]
+    for name, model in models.items():
+        rows = table[table["method"] == name].drop(columns="method").reset_index(drop=True)
+        assert rows.equals(joint(model, tasks, scale=3.0))
