@@ -13,9 +13,10 @@ class Shrinking:
     """Features that are joined two by two, most similar first.
 
     Nothing is deleted: a row and a column that are gone are -inf, so features keep their numbers and the first maximum in
-    row-major order is the one that the smaller matrix would have. Every row knows its first maximum; a step mends the
-    rows whose maximum stood in a column that changed, which costs O(features) where the authors' code looks at the
-    whole matrix. Rows and columns are kept apart: a similarity computed in float32 may not be symmetric to the last bit.
+    row-major order is the one that the smaller matrix would have. Every row knows its first maximum, or, once an entry
+    that may have been it was lowered, a bound; the maximum is looked for again only in the row whose bound is largest. So
+    a step costs O(features), where the authors' code looks at the whole matrix. Rows and columns are kept apart: a
+    similarity computed in float32 may not be symmetric to the last bit.
 
     Attributes:
         similarity: "feature feature"; a copy, its diagonal -inf.
@@ -31,12 +32,14 @@ class Shrinking:
         self.alive = np.ones(len(similarity), dtype=bool)
         self.pairs: list[tuple[int, int]] = []
         self.members = {i: [i] for i in range(len(similarity))}
-        self.top, self.best = np.empty(len(similarity), similarity.dtype), np.zeros(len(similarity), np.int64)
-        self._find(np.arange(len(similarity)))
+        self.best = self.similarity.argmax(1)  # the column of a row's first maximum
+        self.top = self.similarity[np.arange(len(similarity)), self.best]  # that maximum, or a bound where it is stale
+        self.stale = np.zeros(len(similarity), dtype=bool)
 
     def first(self) -> tuple[int, int] | None:
         """The first largest entry in row-major order as (smaller, larger) number; None where every pair is ruled out."""
-        row = int(self.top.argmax())
+        while self.stale[row := int(self.top.argmax())]:
+            self._look(row)
         if self.top[row] == -np.inf:
             return None
         column = int(self.best[row])
@@ -58,7 +61,7 @@ class Shrinking:
         self.similarity[feature], self.similarity[:, feature] = -np.inf, -np.inf
         self.alive[feature], self.top[feature] = False, -np.inf
         del self.members[feature]
-        self._find(np.flatnonzero(self.alive & (self.best == feature)))
+        self.stale |= self.best == feature
 
     def count(self) -> int:
         """How many features are left."""
@@ -72,17 +75,17 @@ class Shrinking:
         """Rule out every pair of one of these features with one of those, both ways."""
         self.similarity[np.ix_(rows, columns)] = -np.inf
         self.similarity[np.ix_(columns, rows)] = -np.inf
-        self._find(np.union1d(rows, columns))
+        self.stale[rows] = self.stale[columns] = True
 
-    def _find(self, rows: np.ndarray) -> None:
-        if rows.size:
-            held = self.similarity[rows]
-            self.best[rows] = held.argmax(1)
-            self.top[rows] = held[np.arange(len(rows)), self.best[rows]]
+    def _look(self, row: int) -> None:
+        """Find a row's first maximum."""
+        self.best[row] = self.similarity[row].argmax()
+        self.top[row], self.stale[row] = self.similarity[row, self.best[row]], False
 
     def _mend(self, low: int, high: int, column: np.ndarray) -> None:
-        better = (column > self.top) | ((column == self.top) & (low < self.best))
-        stale = ~better & ((self.best == low) | (self.best == high)) & (column < self.top)
-        self.top[better], self.best[better] = column[better], low
-        stale[low] = self.alive[low]
-        self._find(np.flatnonzero(stale))
+        """Keep maxima and bounds right after a column was replaced and another left out."""
+        lowered = ((self.best == low) | (self.best == high)) & (column < self.top)
+        higher = (column > self.top) | (~self.stale & (column == self.top) & (low < self.best))
+        self.top[higher], self.best[higher] = column[higher], low
+        self.stale = (self.stale | lowered) & ~higher
+        self._look(low)

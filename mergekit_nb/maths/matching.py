@@ -144,9 +144,6 @@ def first(correlation: Float[Tensor, "feature feature"], models: int = 2) -> Zip
     return replace(_zip([(i,) for i in range(width)], models, correlation), lost=())
 
 
-MATCHINGS = {"zip": zip_features, "permute": permute, "optimal": optimal, "identity": identity, "first": first}
-
-
 def with_bias(unmerge: Float[Tensor, "feature merged"], models: int = 2) -> Float[Tensor, "feature_bias merged_bias"]:
     """U for features with a constant 1 appended: one more row for every model, one more column for all of them."""
     corner = torch.zeros(1, unmerge.shape[1] + 1, dtype=unmerge.dtype, device=unmerge.device)
