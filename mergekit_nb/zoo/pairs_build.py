@@ -81,7 +81,7 @@ def plan() -> dict[str, dict[str, Any]]:
     """Network -> its pair, task, classes and initialisation, in the order they are trained."""
     found = [(pair, letter, part) for pair in PAIRS for letter, part in zip("abc", parts(pair), strict=False)]
     return {
-        f"{pair}{letter}": {"pair": pair, "task": PAIRS[pair][0], "classes": part, "number": number}
+        f"{pair}-{letter}": {"pair": pair, "task": PAIRS[pair][0], "classes": part, "number": number}
         for number, (pair, letter, part) in enumerate(found)
     }
 

@@ -19,20 +19,20 @@ def cost(table, method, boundary):
 
 def test_every_boundary_is_there_and_every_row_of_each(table):
     assert list(dict.fromkeys(zip(table["method"], table["boundary"], strict=True))) == [
-        ("ensemble", "nothing"), ("alone", "mnista"), ("alone", "mnistb"),
+        ("ensemble", "nothing"), ("alone", "mnist-a"), ("alone", "mnist-b"),
         ("zip", "layer1"), ("zip", "layer2"), ("zip", "layer3"), ("zip", "all"),
     ]  # fmt: skip
-    assert list(table["task"]) == ["joint", "mnista", "mnistb"] * 7
+    assert list(table["task"]) == ["joint", "mnist-a", "mnist-b"] * 7
 
 
 def test_a_full_zip_costs_one_network_and_the_ensemble_all_of_them(table):
-    one = cost(table, "alone", "mnista")
+    one = cost(table, "alone", "mnist-a")
     assert cost(table, "zip", "all") == one
     assert cost(table, "ensemble", "nothing") == 2 * one
 
 
 def test_a_partial_zip_costs_one_network_and_a_second_head(table):
-    one, zoo = cost(table, "alone", "mnista"), mk.zoo.load("strangers")
+    one, zoo = cost(table, "alone", "mnist-a"), mk.zoo.load("strangers")
     batches = zoo.batches("mnist")[:1]
     for boundary in ("layer1", "layer2", "layer3"):
         zipped = mk.zipit(list(zoo.of("mnist").values()), batches, stop_at=boundary)

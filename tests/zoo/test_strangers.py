@@ -161,13 +161,13 @@ def test_a_second_run_takes_what_is_there(built):
 
 def test_the_same_seed_trains_the_same_network_and_another_does_not(built):
     piles, _, _, recipe, trained = built
-    task = zoo.load("strangers").tasks["fashion-1a"]
+    task = zoo.load("strangers").tasks["fashion-1-a"]
     lot = pairs_build.some(
         pairs_build.join([piles["fashion"].splits[s] for s in ("pre", "train")]), pairs_build.parts("fashion-1")[0]
     )
     same = pairs_build.learn(task, lot, recipe, 0, "cpu", True, print)
     other = pairs_build.learn(task, lot, recipe, 1, "cpu", True, print)
-    assert torch.equal(same["conv1.weight"], trained["fashion-1a"]["conv1.weight"])
+    assert torch.equal(same["conv1.weight"], trained["fashion-1-a"]["conv1.weight"])
     assert not torch.equal(other["conv1.weight"], same["conv1.weight"])
 
 
