@@ -110,28 +110,52 @@ def weight_matching(
         differs for a weight that both reads and writes a space.
     """
     visited = [axes.space(name) for name in (axes.names if spaces is None else spaces)]
-    order = {space.name: torch.arange(space.width) for space in axes.spaces} | dict(start or {})
-    compared = {space.name: _compared(space, a, b) for space in axes.spaces}
-    names = sorted({port.tensor for ports in compared.values() for port in ports})
-    fixed = {name: a[name].detach().cpu().double() for name in names}
-    moved = permuted({name: b[name].detach().cpu().double() for name in names}, _of(axes, names), order)
-    least = GAIN * _norm(fixed) * _norm(moved)
-    objective, noise = [_inner(fixed, moved)], torch.Generator().manual_seed(seed)
+    descent, noise = _Descent(a, b, axes, start or {}), torch.Generator().manual_seed(seed)
+    objective = [descent.objective()]
     for _ in range(SWEEPS):
-        gained = False
-        for i in torch.randperm(len(visited), generator=noise).tolist():
-            step = _best(visited[i], compared[visited[i].name], fixed, moved)
-            touched = permuted(
-                {p.tensor: moved[p.tensor] for p in compared[visited[i].name]}, _of(axes, names, visited[i]), step
-            )
-            if _inner(fixed, touched) - _inner(fixed, {name: moved[name] for name in touched}) > least:
-                moved |= touched
-                order[visited[i].name] = order[visited[i].name][step[visited[i].name]]
-                gained = True
-        objective.append(_inner(fixed, moved))
-        if not gained:
+        gained = [descent.step(visited[i]) for i in torch.randperm(len(visited), generator=noise).tolist()]
+        objective.append(descent.objective())
+        if not any(gained):
             break
-    return Alignment(order, tuple(objective))
+    return Alignment(descent.order, tuple(objective))
+
+
+class _Descent:
+    """Two networks' comparable weights, in float64; the second's as they are after all steps so far."""
+
+    def __init__(self, a: Source, b: Source, axes: Axes, start: Mapping[str, Tensor]):
+        self.order = {space.name: torch.arange(space.width) for space in axes.spaces} | dict(start)
+        self.ports = {space.name: _compared(space, a, b) for space in axes.spaces}
+        self.axes = Axes(tuple(replace(space, ports=tuple(self.ports[space.name])) for space in axes.spaces))
+        names = sorted({port.tensor for ports in self.ports.values() for port in ports})
+        self.fixed = {name: a[name].detach().cpu().double() for name in names}
+        self.moved = permuted({name: b[name].detach().cpu().double() for name in names}, self.axes, self.order)
+        self.least = GAIN * _norm(self.fixed) * _norm(self.moved)
+
+    def objective(self) -> float:
+        """The inner product of both networks' weights."""
+        return _inner(self.fixed, self.moved)
+
+    def step(self, space: Space) -> bool:
+        """Reorder one space as is best while all others stay; False where that gains nothing."""
+        ports = self.ports[space.name]
+        best = {space.name: _assigned(self._likeness(space, ports), space.unit)}
+        before = {port.tensor: self.moved[port.tensor] for port in ports}
+        after = permuted(before, Axes((self.axes.space(space.name),)), best)
+        if _inner(self.fixed, after) - _inner(self.fixed, before) <= self.least:
+            return False
+        self.moved |= after
+        self.order[space.name] = self.order[space.name][best[space.name]]
+        return True
+
+    def _likeness(self, space: Space, ports: list[Port]) -> Tensor:
+        """Inner products of the weights of every feature of the first network with those of every one of the second."""
+        likeness = torch.zeros(space.width, space.width, dtype=torch.float64)
+        for port in ports:
+            likeness += (
+                _unfolded(self.fixed[port.tensor], port, space) @ _unfolded(self.moved[port.tensor], port, space).T
+            )
+        return likeness
 
 
 def activation_matching(a: nn.Module, b: nn.Module, batches: Iterable, axes: Axes, seed: int = 0) -> Alignment:
@@ -155,14 +179,6 @@ def by_correlation(found: Mapping[str, Moments], a: nn.Module, b: nn.Module, axe
     return weight_matching(a.state_dict(), b.state_dict(), axes, seed, order, blind)
 
 
-def _best(space: Space, ports: list[Port], fixed: Source, moved: Source) -> dict[str, Tensor]:
-    """The order of one space's features that brings `moved` closest to `fixed`, all other spaces as they are."""
-    likeness = torch.zeros(space.width, space.width, dtype=torch.float64)
-    for port in ports:
-        likeness += _unfolded(fixed[port.tensor], port, space) @ _unfolded(moved[port.tensor], port, space).T
-    return {space.name: _assigned(likeness, space.unit)}
-
-
 def _assigned(likeness: Tensor, unit: int) -> Tensor:
     """For "feature of a, feature of b": which feature of b goes to the place of each of a; blocks of `unit` together."""
     _, columns = linear_sum_assignment((blocks(likeness, unit) if unit > 1 else likeness).numpy(), maximize=True)
@@ -184,16 +200,6 @@ def _compared(space: Space, a: Source, b: Source) -> list[Port]:
         port for port in space.ports
         if not port.tensor.endswith(STATISTICS) and a[port.tensor].shape == b[port.tensor].shape
     ]  # fmt: skip
-
-
-def _of(axes: Axes, names: Iterable[str], only: Space | None = None) -> Axes:
-    """The same spaces with their ports on some tensors, or one of them."""
-    kept = set(names)
-    return Axes(
-        tuple(
-            replace(s, ports=tuple(p for p in s.ports if p.tensor in kept)) for s in ([only] if only else axes.spaces)
-        )
-    )
 
 
 def _inner(a: Source, b: Source) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mergekit_nb.maths.moments import Moments
 from mergekit_nb.models.axes import derive
 from mergekit_nb.models.fisher import Predict, diagonal
 from mergekit_nb.models.gram import LAYERS, attention_output, gram, rows
@@ -51,31 +52,49 @@ def collect(
     unknown = set(what) - {"gram", "fisher", "moments"}
     if unknown or not what:
         raise ValueError(f'what is some of "gram", "fisher", "moments"; got {", ".join(sorted(unknown)) or "nothing"}')
-    sums: dict[str, Tensor] = {}
-    seen, features = 0, {}
+    sums, seen = _Sums(model, frozenset(what), axes, predict), 0
     with evaluating(model), ticker(progress, len_or_0(batches), "collect") as tick:
         for batch in batches:
             x = to_device_of(model, inputs(batch))
+            sums.add(x)
             seen += len(x)
-            if "gram" in what:
-                with _gramming(model, sums):
-                    model(x) if predict is None else predict(model, x)
-            if "fisher" in what:
-                for name, fisher in diagonal(model, x, predict).items():
-                    _add(sums, f"fisher/{name}", fisher)
-            if "moments" in what:
-                axes = axes or derive(model, x[:1])
-                for name, found in joint_moments([model], [x], axes).items():
-                    features[name] = features[name] + found if name in features else found
             tick(1)
     if not seen:
         raise ValueError("there is nothing to collect from: batches is empty")
-    for name, found in features.items():
-        sums |= {f"mean/{name}": found.mean, f"variance/{name}": found.covariance().diagonal().clone()}
-    return {name: (t / seen if name.startswith("fisher/") else t).cpu() for name, t in sums.items()}
+    return {name: tensor.cpu() for name, tensor in sums.found(seen).items()}
 
 
-def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+class _Sums:
+    """What adds up over batches."""
+
+    def __init__(self, model: nn.Module, what: Set[What], axes: Axes | None, predict: Predict | None):
+        self.model, self.what, self.axes, self.predict = model, what, axes, predict
+        self.grams: dict[str, Tensor] = {}
+        self.fishers: dict[str, Tensor] = {}
+        self.features: dict[str, Moments] = {}
+
+    def add(self, x: Tensor) -> None:
+        """One batch."""
+        if "gram" in self.what:
+            with _gramming(self.model, self.grams):
+                self.model(x) if self.predict is None else self.predict(self.model, x)
+        if "fisher" in self.what:
+            for name, fisher in diagonal(self.model, x, self.predict).items():
+                _add(self.fishers, name, fisher)
+        if "moments" in self.what:
+            self.axes = self.axes or derive(self.model, x[:1])
+            for name, moments in joint_moments([self.model], [x], self.axes).items():
+                _add(self.features, name, moments)
+
+    def found(self, examples: int) -> dict[str, Tensor]:
+        """The tensors by name, after so many examples."""
+        means = {f"mean/{name}": m.mean for name, m in self.features.items()}
+        variances = {f"variance/{name}": m.covariance().diagonal().clone() for name, m in self.features.items()}
+        fishers = {f"fisher/{name}": fisher / examples for name, fisher in self.fishers.items()}
+        return self.grams | fishers | means | variances
+
+
+def _add(sums: dict, name: str, value: Tensor | Moments) -> None:
     sums[name] = sums[name] + value if name in sums else value
 
 
