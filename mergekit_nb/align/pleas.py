@@ -19,7 +19,7 @@ from mergekit_nb.maths.partial import Layer, partial, within_budget
 from mergekit_nb.models.axes import derive
 from mergekit_nb.models.gram import LAYERS, gram, rows
 from mergekit_nb.models.moments import joint_moments
-from mergekit_nb.models.resize import resized
+from mergekit_nb.models.resize import resized, widens
 from mergekit_nb.models.watch import evaluating, inputs, several_times, to_device_of, watching
 from mergekit_nb.weights.axes import Axes, Port, Space, mapped
 from mergekit_nb.weights.source import Source
@@ -77,7 +77,8 @@ def pleas(
         networks: two modules of one architecture.
         batches: tensors, or pairs (inputs, labels); gone through several times.
         ratios: the share of features that stays apart, in [0, 1]; one number, or space -> number (others 0).
-        budget: instead of `ratios`, the cost relative to one network, in [1, 2]; ratios are chosen within it.
+        budget: instead of `ratios`, the cost relative to one network, in [1, 2]; ratios are chosen within it. Where the
+            features of an attention are part of a space, all of it is merged: it cannot be widened.
         heads: "mean": the output is the mean of the two networks' outputs. "beside": first one network's outputs, then
             the other's, on one axis; their numbers may differ.
         axes: the spaces; by default derived from the first batch.
@@ -120,7 +121,10 @@ def planned(
     order = by_correlation(found, *networks, axes).order
     similarities = {name: _similarity(found[name], axes.space(name), order[name]) for name in found}
     if budget is not None:
-        ratios = within_budget(similarities, costs(networks[0], batches, axes), budget)
+        free = {
+            n: s for n, s in similarities.items() if all(widens(networks[0], p.tensor) for p in axes.space(n).ports)
+        }
+        ratios = within_budget(free, costs(networks[0], batches, axes), budget)
     zips = {}
     for space in axes.spaces:
         blocks = order[space.name][:: space.unit] // space.unit

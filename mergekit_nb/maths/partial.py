@@ -88,6 +88,8 @@ def within_budget(
     """
     if not 1 <= budget <= 2:
         raise ValueError(f"budget is the cost relative to one model, in [1, 2]; got {budget}")
+    if not similarities:
+        return {}
     names = list(similarities)
     losses = [_loss(similarities[name]) for name in names]
     value = lambda x: sum(np.interp(r, *loss) for r, loss in zip(x, losses, strict=True))  # noqa: E731

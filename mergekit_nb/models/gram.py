@@ -32,7 +32,11 @@ def rows(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def gram(x: Tensor) -> Tensor:
-    """Sum of v v^T over samples, in float64: "group in sample" -> "group in in". NaN and infinite entries count as 0."""
+    """Sum of v v^T over samples, in float64: "group in sample" -> "group in in". NaN and infinite entries count as 0.
+
+    It stays on the device of `x`, or on the CPU where that has no float64 (MPS).
+    """
+    x = x.cpu() if x.device.type == "mps" else x
     total = torch.zeros(len(x), x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for part in x.split(CHUNK, 2):
         wide = finite(part).double()

@@ -9,6 +9,17 @@ from torch import nn
 from mergekit_nb.models.watch import submodule
 from mergekit_nb.weights.source import Source
 
+WIDENED = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.Embedding,
+)  # fmt: skip
+
+
+def widens(module: nn.Module, tensor: str) -> bool:
+    """Whether the module that holds this tensor is known to work with another width."""
+    path = tensor.rpartition(".")[0]
+    parent = submodule(module, path.rpartition(".")[0])
+    return isinstance(submodule(module, path), WIDENED) and not isinstance(parent, nn.MultiheadAttention)
+
 
 def resized(module: nn.Module, weights: Source) -> nn.Module:
     """A copy of a module that holds these weights, whatever their widths.

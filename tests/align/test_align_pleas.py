@@ -68,6 +68,9 @@ def test_attention_is_merged_but_not_widened():
     assert mk.pleas([a, b], [x])(x).shape == (32, 3)
     with pytest.raises(ValueError, match=r"attention is a MultiheadAttention, which cannot be widened: .*ratio 0"):
         mk.pleas([a, b], [x], ratios=0.5)
+    within = mk.pleas([a, b], [x], budget=1.3)
+    assert within.attention.in_proj_weight.shape == a.attention.in_proj_weight.shape
+    assert within.up.out_features > a.up.out_features
 
 
 @pytest.mark.parametrize("budget", [1.0, 1.2, 1.5, 2.0])
