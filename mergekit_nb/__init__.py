@@ -1,15 +1,24 @@
 """mergekit_nb: see, understand and use model merging."""
 
 from mergekit_nb import methods
+from mergekit_nb.align.pleas import pleas
+from mergekit_nb.align.rebasin import align
+from mergekit_nb.align.repair import repair
+from mergekit_nb.align.root import root
+from mergekit_nb.align.zipit import zipit
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
 from mergekit_nb.engine.interpolate import blend, interpolate
 from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
+from mergekit_nb.evaluation.joint import joint, joints
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
+from mergekit_nb.models.collect import collect
+from mergekit_nb.models.flops import flops
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.search import search
+from mergekit_nb.tradeoff import tradeoff
 from mergekit_nb.weights.merged import Merged, load
 from mergekit_nb.weights.source import open
 from mergekit_nb.weights.task_vectors import TaskVectors
@@ -21,17 +30,27 @@ __all__ = [
     "Merged",
     "Task",
     "TaskVectors",
+    "align",
     "blend",
+    "collect",
     "compare",
     "evaluate",
+    "flops",
     "interpolate",
+    "joint",
+    "joints",
     "load",
     "magnitudes",
     "merge",
     "methods",
     "open",
+    "pleas",
+    "repair",
+    "root",
     "search",
     "similarity",
+    "tradeoff",
+    "zipit",
     "zoo",
 ]
 

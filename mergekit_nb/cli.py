@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mergekit_nb.zoo import Zoo
+
 # What each command needs is imported when it runs: help and usage errors should not wait for torch.
 BAD_INPUT = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 CONFIG_HELP = (
@@ -52,12 +54,12 @@ def _sentence(error: BaseException) -> str:
 
 def demo(args: argparse.Namespace) -> None:
     """merge the embedded zoo by every method; table, compare.csv, report.html"""
-    from mergekit_nb import report, zoo
+    from mergekit_nb import report
     from mergekit_nb.compare import compare as run
     from mergekit_nb.methods import taking
 
     args.out.mkdir(parents=True, exist_ok=True)
-    models = zoo.load(args.zoo)
+    models = _family(args.zoo)
     frame = run(taking(len(models.experts)), models, **_effort(args))
     _leaderboard(frame)
     frame.to_csv(args.out / "compare.csv", index=False)
@@ -144,11 +146,10 @@ def export(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """the leaderboard: every method on every task of a zoo"""
-    from mergekit_nb import zoo
     from mergekit_nb.compare import compare as run
     from mergekit_nb.methods import resolve, taking
 
-    models = zoo.load(args.zoo)
+    models = _family(args.zoo)
     methods = [resolve(name) for name in (args.methods.split(",") if args.methods else taking(len(models.experts)))]
     frame = run(methods, models, split=args.split, tune=not args.no_tune, **_effort(args))
     _leaderboard(frame)
@@ -168,6 +169,18 @@ def zoo(args: argparse.Namespace) -> None:
         from mergekit_nb.zoo.build import build
 
         build(args.name, args.out, seed=args.seed, device=args.device)
+
+
+def _family(name: str) -> Zoo:
+    """A zoo whose models have a base in common."""
+    from mergekit_nb.zoo import Zoo, load
+
+    models = load(name)
+    if not isinstance(models, Zoo):
+        raise ValueError(
+            f"--zoo {name}: its networks have no base in common, so they cannot be merged; zip them: mk.zipit"
+        )
+    return models
 
 
 def _experts(pairs: Sequence[str] | None) -> dict[str, str]:

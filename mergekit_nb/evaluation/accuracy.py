@@ -51,7 +51,7 @@ def evaluate(
     """
     tasks = by_name(tasks)
     check(subject, tasks)
-    images = _read(tasks, split, limit)
+    images = read(tasks, split, limit)
     correct, seen = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0)
     with ticker(progress, sum(len(labels) for _, labels in images.values()), "evaluate", cancel) as tick:
         for task, right, total in _count(subject, tasks, images, batch_size, device):
@@ -76,13 +76,14 @@ def counts(
     """
     tasks = by_name(tasks)
     check(subject, tasks)
-    for triple in _count(subject, tasks, _read(tasks, split, limit), batch_size, device):
+    for triple in _count(subject, tasks, read(tasks, split, limit), batch_size, device):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"the evaluation was cancelled at task {triple[0]}")
         yield triple
 
 
-def _read(tasks: Mapping[str, Task], split: str, limit: int | None) -> dict[str, Images]:
+def read(tasks: Mapping[str, Task], split: str, limit: int | None) -> dict[str, Images]:
+    """Task -> labelled images of a split, at most `limit` of each; ValueError where there are none."""
     if split not in SPLITS:
         raise ValueError(f"no split {split!r} with labels: there are {', '.join(SPLITS)}")
     if limit is not None and limit < 1:

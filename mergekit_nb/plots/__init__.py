@@ -11,9 +11,11 @@ from mergekit_nb.plots.pictures import picture_sheet
 from mergekit_nb.plots.similarity import cosine_matrix, sign_conflict
 from mergekit_nb.plots.theme import CONFIG, png, show
 from mergekit_nb.plots.weights import weight_grid
+from mergekit_nb.plots.zipping import accuracy_against_flops, matched_features
 
 __all__ = [
     "CONFIG",
+    "accuracy_against_flops",
     "accuracy_by_task",
     "accuracy_map",
     "bytes_against_accuracy",
@@ -23,6 +25,7 @@ __all__ = [
     "leaderboard",
     "magnitude_alignment",
     "mask_density",
+    "matched_features",
     "means",
     "picture_sheet",
     "png",

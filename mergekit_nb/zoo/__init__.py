@@ -17,9 +17,10 @@ from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.models import clip
 from mergekit_nb.weights.source import Source
 from mergekit_nb.weights.source import open as open_weights
+from mergekit_nb.zoo.pairs import Strangers, strangers
 from mergekit_nb.zoo.sheets import read_sheet
 
-NAMES = ("clip8",)
+NAMES = ("clip8", "strangers")
 SPLITS = ("test", "validation", "calibration")
 HOME = Path(__file__).parent
 
@@ -49,8 +50,11 @@ class Zoo:
         return f"Zoo({self.name!r}, tasks: {', '.join(self.tasks)})"
 
 
-def load(name: str | Path = "clip8") -> Zoo:
+def load(name: str | Path = "clip8") -> Zoo | Strangers:
     """Open a zoo: one that comes with the package, by name, or a folder that `mergekit-nb zoo build` wrote.
+
+    Returns:
+        A `Zoo`, one base with its experts; for "strangers" the networks that have no base, see `pairs.Strangers`.
 
     Raises:
         ValueError: no zoo of that name.
@@ -58,6 +62,8 @@ def load(name: str | Path = "clip8") -> Zoo:
     """
     path = _folder(name)
     card = json.loads((path / "card.json").read_text())
+    if "pairs" in card:
+        return strangers(path, card, load("clip8").tasks)
     heads = load_file(path / "heads.safetensors")
     model = partial(_model, path)
     return Zoo(

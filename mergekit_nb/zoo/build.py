@@ -55,11 +55,14 @@ def build(
     """
     from mergekit_nb.zoo import sources
     from mergekit_nb.zoo.notice import notice
+    from mergekit_nb.zoo.pairs_build import build as build_strangers
 
     if name not in NAMES:
         raise ValueError(f'no recipe for a zoo "{name}": there is {", ".join(NAMES)}')
     out = Path(out or name)
     work = Path(work) if work else out.with_name(out.name + ".work")
+    if name == "strangers":
+        return build_strangers(out, work, seed=seed, device=device, steps=steps, log=log)
     packages = sources.fetch_all(work)
     log(f"fetched {len(packages)} packages")
     raw = sources.raw(packages, work)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -65,8 +64,9 @@ def described(pile: Pile) -> dict[str, Any]:
 
 
 def save_half(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write floating tensors as float16."""
-    save_file({key: value.to(torch.float16).contiguous() for key, value in tensors.items()}, file)
+    """Write floating tensors as float16; counters stay what they are."""
+    half = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    save_file({key: value.contiguous() for key, value in half.items()}, file)
 
 
 def frozen_heads(

@@ -1,0 +1,108 @@
+"""A network cut in two: what runs up to a boundary, and what runs from there on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence, Set
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def halves(networks: Sequence[nn.Module], early: Set[str], example: Tensor) -> list[tuple[nn.Module, nn.Module]]:
+    """Each network as two modules: the first gives a tuple, which the second is called with.
+
+    The cut is as late as it can be: just before the first parameter that is used after the last of the early ones. The
+    modules share the network's parameters.
+
+    Args:
+        networks: of one architecture up to the boundary; what comes after it may differ.
+        early: names of tensors of the state dict that the first half needs.
+        example: an input, for networks that torch.fx cannot trace: torch.export runs them.
+
+    Raises:
+        ValueError: neither can trace a network.
+    """
+    return [_halved(graph_of(network, example), early) for network in networks]
+
+
+def graph_of(network: nn.Module, example: Tensor) -> fx.GraphModule:
+    """The network as a graph: by torch.fx, or by torch.export where fx cannot.
+
+    Raises:
+        ValueError: neither can; or only torch.export can, which leaves batch norm no way to be re-estimated.
+    """
+    try:
+        return fx.symbolic_trace(network)
+    except Exception as error:  # tracing runs the network's own code, which may raise anything
+        said = f"{type(network).__name__} cannot be cut in two: torch.fx says: {str(error).splitlines()[0]}"
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        raise ValueError(f"{said}; torch.export would freeze its batch norms. Zip it whole: stop_at=None")
+    try:
+        shapes = ({0: torch.export.Dim.AUTO},)
+        return torch.export.export(copy.deepcopy(network).eval(), (example,), dynamic_shapes=shapes).module()
+    except Exception as error:
+        raise ValueError(
+            f"{said}; torch.export says: {str(error).splitlines()[0]}. Zip it whole: stop_at=None"
+        ) from None
+
+
+def _halved(network: fx.GraphModule, early: Set[str]) -> tuple[nn.Module, nn.Module]:
+    nodes = [node for node in network.graph.nodes if node.op != "output"]
+    at = _place(nodes, early)
+    live = _live(nodes)
+    after = set(nodes[at:])
+    crossing = [node for node in nodes[:at] if node in live and any(_late(user, after) for user in node.users)]
+    result = next(node for node in network.graph.nodes if node.op == "output").args[0]
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    constant = [node for node in nodes[:at] if node not in live]
+    first = _part(network, inputs, [n for n in nodes[:at] if n not in inputs], tuple(crossing))
+    return first, _part(network, crossing, [*constant, *nodes[at:]], result)
+
+
+def _late(user: fx.Node, after: Set[fx.Node]) -> bool:
+    return user in after or user.op == "output"
+
+
+def _place(nodes: Sequence[fx.Node], early: Set[str]) -> int:
+    """The first node with a parameter of its own after the last that uses an early one."""
+    names = [_names(node) for node in nodes]
+    last = max(at for at, name in enumerate(names) if name and any(_inside(tensor, name) for tensor in early))
+    for at in range(last + 1, len(nodes)):
+        if names[at] and _has_weights(nodes[at]):
+            return at
+    return len(nodes)
+
+
+def _names(node: fx.Node) -> str | None:
+    return str(node.target) if node.op in ("call_module", "get_attr") else None
+
+
+def _inside(tensor: str, name: str) -> bool:
+    return tensor == name or tensor.startswith(f"{name}.")
+
+
+def _has_weights(node: fx.Node) -> bool:
+    owner = node.graph.owning_module
+    return node.op == "get_attr" or any(True for _ in owner.get_submodule(str(node.target)).parameters())
+
+
+def _live(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes that depend on the input."""
+    live: set[fx.Node] = set()
+    for node in nodes:
+        if node.op == "placeholder" or any(source in live for source in node.all_input_nodes):
+            live.add(node)
+    return live
+
+
+def _part(network: fx.GraphModule, inputs: Sequence[fx.Node], nodes: Sequence[fx.Node], result: object) -> nn.Module:
+    graph = fx.Graph()
+    made = {node: graph.placeholder(node.name) for node in inputs}
+    for node in nodes:
+        made[node] = graph.node_copy(node, made.__getitem__)
+    graph.output(fx.node.map_arg(result, made.__getitem__))
+    whole = fx.GraphModule(network, graph)
+    whole.graph.eliminate_dead_code()
+    return fx.GraphModule(whole, whole.graph)  # a module takes along what its graph names, and nothing else
