@@ -17,6 +17,7 @@ from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 Totals = tuple[Mapping[str, Tensor], ...]
+Grain = Literal["entry", "tensor"]
 Made = Tensor | tuple[Tensor, Tensor] | list[tuple[Tensor, Tensor]]
 
 
@@ -51,6 +52,7 @@ class Method(ABC):
     generic: ClassVar[bool] = False  # True: determined only where no two singular values at a cut are equal
     per_task: ClassVar[tuple[str, ...]] = ("weights", "scale")  # fields that may hold one number per task
     edit_rounds: ClassVar[int] = 0  # rounds of `measure` that `edit` needs
+    grain: ClassVar[Grain] = "tensor"  # "entry": the same bits from any pieces of a tensor, flattened and cut anywhere
 
     def rounds(self, dtype: torch.dtype) -> int:
         """How many rounds of `measure` come before `merge`, when computing in this dtype."""
@@ -132,6 +134,14 @@ class Chain(Method):
     @property
     def edit_rounds(self) -> int:
         return self.first.edit_rounds + self.then.edit_rounds
+
+    @property
+    def grain(self) -> Grain:
+        return "entry" if self.first.grain == self.then.grain == "entry" else "tensor"
+
+    @property
+    def leaves(self) -> str:
+        return self.then.leaves
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self.first.edit_rounds + self.then.rounds(dtype)

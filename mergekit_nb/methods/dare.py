@@ -12,7 +12,7 @@ from torch import Tensor
 from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.maths.noise import uniform
 from mergekit_nb.maths.prune import Rescale, above_rank, restore
-from mergekit_nb.methods.base import Knob, Method, Totals, weighted
+from mergekit_nb.methods.base import Grain, Knob, Method, Totals, weighted
 from mergekit_nb.weights.site import Site
 
 
@@ -43,17 +43,22 @@ class Dare(Method):
     name: ClassVar[str] = "dare"
     paper: ClassVar[str] = "Yu et al. 2023, arXiv:2311.03099"
 
+    @property
+    def grain(self) -> Grain:
+        return "entry" if self.by == "random" and self.rescale in ("expectation", None) else "tensor"
+
     def edit(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals = ()) -> Float[Tensor, "task *shape"]:
         edited = []
         for task, tau in zip(site.tasks, taus, strict=True):
-            pruned = torch.where(self._keep(task, site.name, tau), tau, torch.zeros_like(tau))
+            pruned = torch.where(self._keep(task, site, tau), tau, torch.zeros_like(tau))
             edited.append(restore(pruned, tau, self.drop, self.rescale))
         return torch.stack(edited)
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         return self.scale * ordered_sum(weighted(self.edit(site, taus), self.weights))
 
-    def _keep(self, task: str, name: str, tau: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+    def _keep(self, task: str, site: Site, tau: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         if self.by == "magnitude":
             return above_rank(tau, int(tau.numel() * self.drop))
-        return (uniform(self.seed, task, name, 0, tau.numel()) >= self.drop).reshape(tau.shape).to(tau.device)
+        drawn = uniform(self.seed, task, site.name, site.start, site.start + tau.numel())
+        return (drawn >= self.drop).reshape(tau.shape).to(tau.device)

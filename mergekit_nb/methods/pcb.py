@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.maths import compete, histogram
-from mergekit_nb.methods.base import Knob, Method, Totals
+from mergekit_nb.methods.base import Grain, Knob, Method, Totals
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
@@ -52,6 +52,10 @@ class Pcb(Method):
     q: Annotated[float, Knob(0, 0.25, "fraction of entries clipped at either end")] | None = None
     name: ClassVar[str] = "pcb"
     paper: ClassVar[str] = "Du et al. 2024, arXiv:2410.02396"
+
+    @property
+    def grain(self) -> Grain:
+        return "tensor" if self.variant == "paper" else "entry"  # the paper's ranges do not add up
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self._range_rounds(dtype) + histogram.rounds(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from torch import Tensor
@@ -39,6 +39,7 @@ class Site:
         tasks: the names of the tasks, in the order of the task axis.
         block: which repeated block of the model it lies in; None outside, and where nobody asked.
         source: the base's weights, for methods that look at weights and not at task vectors alone.
+        start: of a piece of the tensor, its first entry's number in the whole, row-major; `shape` is then the piece's.
     """
 
     name: str
@@ -46,10 +47,11 @@ class Site:
     tasks: tuple[str, ...]
     block: Block | None = None
     source: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+    start: int = 0
 
     @property
     def size(self) -> int:
-        """Number of entries."""
+        """Number of entries here: of the piece, where it is one."""
         return prod(self.shape)
 
     def base(self, like: Tensor) -> Tensor:
@@ -61,6 +63,10 @@ class Site:
         if self.source is None:
             raise ValueError(f"{self.name}: this method looks at weights, so it cannot work in another method's basis")
         return self.source[self.name].detach().to(like)
+
+    def piece(self, start: int, stop: int) -> Site:
+        """Entries start..stop of this tensor, as a flat tensor of their own."""
+        return replace(self, shape=(stop - start,), start=start)
 
 
 def layer_of(name: str) -> str:

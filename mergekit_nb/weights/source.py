@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 import torch
@@ -21,13 +23,27 @@ DTYPES = {
 }  # fmt: skip
 
 
+INDEX = ".safetensors.index.json"
+HASHED = 1 << 16  # entries under one hash; the pieces of a merge begin at multiples of it
+
+
 class Checkpoint(Mapping[str, Tensor]):
-    """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor."""
+    """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor.
+
+    `checkpoint[name]` maps the file into memory; `read_into` reads, so that a file cut short meanwhile is an error and
+    no crash, and pages that were read do not pile up.
+    """
 
     def __init__(self, path: str | Path, files: Mapping[str, Path]):
         self.path = Path(path)
         self._files = dict(files)
         self._handles: dict[Path, safe_open] = {}
+        self._headers: dict[Path, dict] = {}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files it lies in."""
+        return tuple(dict.fromkeys(self._files.values()))
 
     def _handle(self, name: str) -> safe_open:
         file = self._files[name]
@@ -44,16 +60,36 @@ class Checkpoint(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._files)
 
+    def _header(self, name: str) -> dict:
+        file = self._files[name]
+        if file not in self._headers:
+            self._headers[file] = _read_header(file)
+        return self._headers[file][name]
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tensor, from the header."""
-        return tuple(self._handle(name).get_slice(name).get_shape())
+        return tuple(self._header(name)["shape"])
 
     def dtype(self, name: str) -> torch.dtype:
         """The stored dtype of one tensor, from the header."""
-        stored = self._handle(name).get_slice(name).get_dtype()
+        stored = self._header(name)["dtype"]
         if stored not in DTYPES:
             raise ValueError(f"{self.path}: {name} is stored as {stored}, which torch has no dtype for")
         return DTYPES[stored]
+
+    def read_into(self, name: str, start: int, buffer: Tensor) -> None:
+        """Fill a contiguous 1-D buffer of the stored dtype with the entries from `start` on, row-major.
+
+        Raises:
+            OSError: the file is gone, or shorter than its header says.
+        """
+        file, left = self._files[name], memoryview(buffer.view(torch.uint8).numpy())
+        with builtins.open(file, "rb", buffering=0) as stream:
+            stream.seek(self._header(name)["begin"] + start * buffer.element_size())
+            while left:
+                if not (count := stream.readinto(left)):
+                    raise OSError(f"{file} ends within {name}: it was cut short since it was opened; fetch it again")
+                left = left[count:]
 
     def __reduce__(self):  # a worker process opens the files again
         return Checkpoint, (self.path, self._files)
@@ -63,7 +99,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
 
 def open(source: str | Path | Source | nn.Module) -> Source:
-    """Open weights: a `.safetensors` file, a folder of them (with an index or without), a dict, or a module.
+    """Open weights: a `.safetensors` file, an index of several, a folder (with an index or without), a dict, or a module.
 
     Args:
         source: a path is opened lazily, by its headers; a module gives its `state_dict`, sharing memory; a mapping is
@@ -85,6 +121,8 @@ def open(source: str | Path | Source | nn.Module) -> Source:
     path = Path(source).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; give a .safetensors file or a folder of them")
+    if path.name.endswith(INDEX):
+        return Checkpoint(path, _indexed(path))
     return Checkpoint(path, _folder(path) if path.is_dir() else _file(path))
 
 
@@ -98,6 +136,20 @@ def dtype_of(source: Source, name: str) -> torch.dtype:
     return source.dtype(name) if isinstance(source, Checkpoint) else source[name].dtype
 
 
+def entries(source: Source, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+    """Entries start..stop of one tensor, row-major, in its stored dtype: 1-D. Of a file only these are read.
+
+    Raises:
+        OSError: the file is gone or was cut short.
+    """
+    if not isinstance(source, Checkpoint):
+        return source[name].detach().reshape(-1)[start:stop]
+    stop = prod(source.shape(name)) if stop is None else stop
+    buffer = torch.empty(stop - start, dtype=source.dtype(name))
+    source.read_into(name, start, buffer)
+    return buffer
+
+
 def _open_file(file: Path) -> safe_open:
     try:
         return safe_open(file, framework="pt")
@@ -105,6 +157,15 @@ def _open_file(file: Path) -> safe_open:
         raise ValueError(
             f"{file} is no readable safetensors file ({error}); it may be truncated: fetch it again"
         ) from None
+
+
+def _read_header(file: Path) -> dict:
+    """name -> dtype, shape, and where in the file its bytes begin; safetensors itself has checked the file."""
+    with builtins.open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return {name: {**entry, "begin": 8 + length + entry["data_offsets"][0]} for name, entry in header.items()}
 
 
 def _file(path: Path) -> dict[str, Path]:
@@ -121,7 +182,7 @@ def _folder(path: Path) -> dict[str, Path]:
         raise ValueError(
             f"{path} is a PEFT adapter, not a model's weights; merge it into its base first (merge_and_unload)"
         )
-    indexes = sorted(path.glob("*.safetensors.index.json"))
+    indexes = sorted(path.glob(f"*{INDEX}"))
     if len(indexes) > 1:
         raise ValueError(
             f"{path} holds {len(indexes)} indexes ({', '.join(i.name for i in indexes)}); name one file instead"
@@ -164,11 +225,30 @@ def _indexed(index: Path) -> dict[str, Path]:
     return files
 
 
-def fingerprint(source: Source) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all tensors, by name: the same for a file, a dict and a module."""
+def hashes(flat: Tensor) -> bytes:
+    """SHA-256 of every 65 536 entries that follow each other, joined.
+
+    Pieces of a tensor that begin at multiples of 65 536 give pieces of its hashes, in any order and on any machine.
+    """
+    raw = memoryview(flat.detach().cpu().contiguous().view(torch.uint8).numpy())
+    step = HASHED * flat.element_size()
+    return b"".join(hashlib.sha256(raw[i : i + step]).digest() for i in range(0, len(raw), step))
+
+
+def fingerprint(source: Source, known: Mapping[str, bytes] | None = None) -> str:
+    """SHA-256 over names, dtypes, shapes and `hashes` of all tensors, by name: the same for a file, a dict and a module.
+
+    Args:
+        known: hashes of tensors that were read already; the others are read, some at a time.
+    """
     digest = hashlib.sha256()
     for name in sorted(source):
-        tensor = source[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        shape = shape_of(source, name)
+        joined = known[name] if known and name in known else _hashes_of(source, name, prod(shape))
+        digest.update(f"{name}\0{dtype_of(source, name)}\0{tuple(shape)}\0".encode())
+        digest.update(hashlib.sha256(joined).digest())
     return digest.hexdigest()
+
+
+def _hashes_of(source: Source, name: str, size: int, step: int = 16 * HASHED) -> bytes:
+    return b"".join(hashes(entries(source, name, i, min(i + step, size))) for i in range(0, size, step))
