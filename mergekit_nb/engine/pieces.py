@@ -1,0 +1,129 @@
+"""The smallest piece of work: some entries of one tensor, read from every model, then measured or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.weights.modulators import pack
+from mergekit_nb.weights.site import Site
+from mergekit_nb.weights.source import HASHED, dtype_of, hashes, shape_of
+from mergekit_nb.weights.task_vectors import TaskVectors
+
+
+class Piece(NamedTuple):
+    """Entries start..stop of one tensor, row-major; `start` is a multiple of 65 536."""
+
+    name: str
+    start: int
+    stop: int
+
+
+class Measured(NamedTuple):
+    """What measuring one piece gave.
+
+    Attributes:
+        parts: numbers that add up over pieces.
+        hashes: of the base's piece and of every expert's, where they were asked for.
+    """
+
+    parts: dict[str, Tensor]
+    hashes: list[bytes]
+
+
+class Merged(NamedTuple):
+    """What merging one piece gave, flat and on the CPU.
+
+    Attributes:
+        base: the base's entries, as stored.
+        vector: the merged task vector: in the base's dtype where there are masks, else in the compute dtype; None where
+            each task has its own.
+        masks: per task, eight entries a byte; or None.
+        factors: per task `out rank` and `rank in`, where there is no shared vector.
+        hashes: as `Measured.hashes`.
+    """
+
+    base: Tensor
+    vector: Tensor | None
+    masks: list[Tensor] | None
+    factors: list[tuple[Tensor, Tensor]] | None
+    hashes: list[bytes]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A method, the models it merges, and where it computes: all that a worker has to know. Picklable.
+
+    Attributes:
+        most: entries of one piece, a multiple of 65 536; methods that need whole tensors get them whole.
+    """
+
+    method: Method
+    taus: TaskVectors
+    device: torch.device
+    dtype: torch.dtype
+    most: int
+
+    def pieces(self, names: Iterable[str]) -> Iterator[Piece]:
+        """All pieces of these tensors, in order; an empty tensor is one piece."""
+        for name in names:
+            size = self.size(name)
+            step = self.most if self.method.grain == "entry" else max(size, 1)
+            yield from (Piece(name, i, min(i + step, size)) for i in range(0, max(size, 1), step))
+
+    def size(self, name: str) -> int:
+        """Number of entries of one tensor."""
+        return self.taus.site(name).size
+
+    def nbytes(self, piece: Piece) -> int:
+        """How many bytes are read for a piece."""
+        width = sum(dtype_of(source, piece.name).itemsize for source in (self.taus.base, *self.taus.experts.values()))
+        return (piece.stop - piece.start) * width
+
+    @torch.no_grad()
+    def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
+        """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
+        base, experts = self.taus.read(*piece)
+        parts = self.method.measure(self._site(piece), self._stack(piece, base, experts), totals)
+        return Measured(dict(parts), _hashes(base, experts, hashed))
+
+    @torch.no_grad()
+    def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
+        """One piece in the last round."""
+        base, experts = self.taus.read(*piece)
+        made = self.method.merge(self._site(piece), self._stack(piece, base, experts), totals)
+        found = _hashes(base, experts, hashed)
+        base = base.cpu()
+        if isinstance(made, Tensor):
+            return Merged(base, made.flatten().cpu(), None, None, found)
+        if isinstance(made, list):
+            factors = [tuple(factor.to(base.dtype).cpu() for factor in pair) for pair in made]
+            return Merged(base, None, None, factors, found)
+        vector, masks = made
+        packed = [pack(mask).cpu() for mask in masks]
+        return Merged(base, vector.flatten().to(base.dtype).cpu(), packed, None, found)
+
+    def _whole(self, piece: Piece) -> bool:
+        return piece.start == 0 and piece.stop == self.size(piece.name)
+
+    def _site(self, piece: Piece) -> Site:
+        site = self.taus.site(piece.name)
+        return site if self._whole(piece) else site.piece(piece.start, piece.stop)
+
+    def _stack(self, piece: Piece, base: Tensor, experts: list[Tensor]) -> Tensor:
+        stack = self.taus.differences(piece.name, base, experts, self.device, self.dtype)
+        return stack.reshape(-1, *shape_of(self.taus.base, piece.name)) if self._whole(piece) else stack
+
+
+def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
+    return [hashes(flat) for flat in (base, *experts)] if wanted else []
+
+
+def most_entries(bytes_at_hand: int, bytes_an_entry: int) -> int:
+    """How many entries a piece may have: a multiple of 65 536, at least that."""
+    return max(bytes_at_hand // bytes_an_entry // HASHED, 1) * HASHED
