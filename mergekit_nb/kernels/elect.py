@@ -77,5 +77,12 @@ def _mask(pull, count, agree, packed, at):
     for j in range(-(-count // 8)):
         bits = agree[8 * j : 8 * j + 8]
         packed[at + j] = (
-            bits[0] | bits[1] << 1 | bits[2] << 2 | bits[3] << 3 | bits[4] << 4 | bits[5] << 5 | bits[6] << 6 | bits[7] << 7
+            bits[0]
+            | bits[1] << 1
+            | bits[2] << 2
+            | bits[3] << 3
+            | bits[4] << 4
+            | bits[5] << 5
+            | bits[6] << 6
+            | bits[7] << 7
         )

@@ -83,17 +83,18 @@ def _votes(taus, length, weights, votes, total):
 
 
 @numba.njit(nogil=True, cache=True)
-def majority(addresses, size, thresholds, weights):
+def majority(addresses, size, thresholds, equals, weights):
     """The sum of all elected signs, as `methods.ties.Ties.measure` counts them; and the bits of the largest magnitude."""
     tasks = len(addresses) - 1
     taus, votes = np.empty((tasks, BLOCK), np.float32), np.empty((tasks, BLOCK), np.float32)
     total = np.empty(BLOCK, np.float32)
+    equals = equals.copy()
     top, signs = np.int32(0), np.int64(0)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         top = max(top, subtract(addresses, start, length, taus))
         for t in range(tasks):
-            trim(taus[t], length, thresholds[t], np.int64(size))
+            equals[t] = trim(taus[t], length, thresholds[t], equals[t])
         _votes(taus, length, weights, votes, total)
         for i in range(length):
             signs += np.int64(total[i] > 0) - np.int64(total[i] < 0)

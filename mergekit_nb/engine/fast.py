@@ -1,0 +1,205 @@
+"""Which methods have compiled forms, and when one is taken. Where none is, the readable one does the work: the bits are the same."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mergekit_nb.maths import histogram
+from mergekit_nb.methods import Average, Emr, TaskArithmetic, Ties
+from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.weights.site import Site
+
+WORTH = 4_000_000  # entries of a model from which on compiled loops are worth the second they take to load
+Done = tuple[Tensor, list[Tensor] | None]  # the merged vector, flat, and packed masks where there are any
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """The compiled loops; None where numba is not installed, or finds no folder for what it compiles."""
+    try:
+        from mergekit_nb.kernels import add, elect, trim
+    except (ImportError, RuntimeError):
+        return None
+    bundle = ModuleType("kernels")
+    bundle.__dict__.update(add=add.add, emr=elect.emr, count=trim.count, majority=trim.majority, ties=trim.ties)
+    return bundle
+
+
+@dataclass(frozen=True)
+class Fast(ABC):
+    """A method's compiled form, on pieces of tensors as they are stored. None instead of a result: ask the method itself."""
+
+    method: Method
+    suits: ClassVar[type[Method]]
+
+    def ready(self) -> bool:
+        """Whether these hyper-parameters are compiled."""
+        return True
+
+    def measure(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> dict[str, Tensor] | None:
+        """As `Method.measure`, of flat tensors in any floating dtype."""
+        return None
+
+    @abstractmethod
+    def merge(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> Done | None:
+        """As `Method.merge`, in float32, masks packed."""
+
+
+def choose(method: Method, size: int, device: torch.device, dtype: torch.dtype) -> Fast | None:
+    """The compiled form to use for a model of `size` entries, if there is one.
+
+    Only float32 on the CPU is compiled; small models are merged sooner than compiled code is loaded.
+    """
+    if device.type != "cpu" or dtype != torch.float32 or size < WORTH or kernels() is None:
+        return None
+    fast = next((form(method) for form in FORMS if type(method) is form.suits), None)
+    return fast if fast is not None and fast.ready() else None
+
+
+class _Rows:
+    """Flat float32 tensors and where they lie; they are kept alive while they are looked at."""
+
+    def __init__(self, base: Tensor, experts: list[Tensor]):
+        self.tensors = [t.detach().to(torch.float32).contiguous() for t in (base, *experts)]
+        self.addresses = np.array([t.data_ptr() for t in self.tensors], np.int64)
+        self.size, self.tasks = base.numel(), len(experts)
+
+
+def _finite(top: int) -> bool:
+    return top < torch.tensor(torch.inf).view(torch.int32).item()
+
+
+def _numbers(values: tuple[float, ...] | Tensor | None, tasks: int) -> np.ndarray:
+    return np.ones(tasks, np.float32) if values is None else np.asarray(values, np.float32)
+
+
+class FastSum(Fast):
+    """Task arithmetic."""
+
+    suits = TaskArithmetic
+
+    def merge(self, site, base, experts, totals):
+        return self._added(_Rows(base, experts), self.method.weights, self.method.scale, 1)
+
+    def _added(self, rows: _Rows, weights, scale: float, divisor: int) -> Done | None:
+        vector = torch.empty(rows.size)
+        weights = _numbers(weights, rows.tasks)
+        scale, divisor = np.float32(scale), np.float32(divisor)
+        top = kernels().add(rows.addresses, rows.size, weights, scale, divisor, vector.numpy())
+        return (vector, None) if _finite(top) else None
+
+
+class FastAverage(FastSum):
+    """Averaging."""
+
+    suits = Average
+
+    def merge(self, site, base, experts, totals):
+        return self._added(_Rows(base, experts), None, 1, len(experts))
+
+
+class FastEmr(Fast):
+    """EMR-Merging: what it measures and what it merges come from one walk."""
+
+    suits = Emr
+
+    def measure(self, site, base, experts, totals):
+        done = self._walk(base, experts, summing=True)
+        return done and {site.name: done[2]}
+
+    def merge(self, site, base, experts, totals):
+        done = self._walk(base, experts, summing=False)
+        return done and done[:2]
+
+    def both(self, site: Site, base: Tensor, experts: list[Tensor]) -> tuple[Done, dict[str, Tensor]] | None:
+        """What `merge` and `measure` give."""
+        done = self._walk(base, experts, summing=True)
+        return done and (done[:2], {site.name: done[2]})
+
+    def _walk(self, base: Tensor, experts: list[Tensor], summing: bool) -> tuple[Tensor, list[Tensor], Tensor] | None:
+        rows = _Rows(base, experts)
+        vector = torch.empty(rows.size)
+        packed = torch.empty(rows.tasks, -(-rows.size // 8), dtype=torch.uint8)
+        sums = torch.zeros(2, rows.tasks, 256, dtype=torch.int64)
+        tie = np.float32({"negative": -1, "zero": 0, "positive": 1}[self.method.tie])
+        own, shared = sums.numpy()
+        top = kernels().emr(rows.addresses, rows.size, tie, summing, vector.numpy(), packed.numpy(), own, shared)
+        return (vector, list(packed), sums[..., None].double()) if _finite(top) else None
+
+
+class FastTies(Fast):
+    """TIES-Merging with the authors' trim and election, and mergekit's and PEFT's per tensor."""
+
+    suits = Ties
+
+    def ready(self):
+        method = self.method
+        known = method.elect == "mass" and method.merge_as in ("dis-mean", "dis-sum")
+        return known and (method.scope in ("model", "tensor") or method.density == 1)
+
+    def measure(self, site, base, experts, totals):
+        method, rows, done = self.method, _Rows(base, experts), len(totals)
+        if done == method._trim_rounds(torch.float32):
+            voting = _numbers(self._voting(), rows.tasks)
+            top, signs = kernels().majority(rows.addresses, rows.size, *self._kept(rows, totals), voting)
+            return {"signs": torch.tensor(signs)} if _finite(top) else None
+        counts = self._counted(rows, method._prefix(totals, done)[0])
+        return None if counts is None else {"counts": counts, "size": torch.tensor(site.size)}
+
+    def merge(self, site, base, experts, totals):
+        method, rows = self.method, _Rows(base, experts)
+        kept = self._kept(rows, totals)
+        if kept is None:
+            return None
+        vector, ones = torch.empty(rows.size), torch.zeros(1)
+        fill = np.float32(method._zeros_settled(ones, totals).item())
+        shares = method._share(torch.empty(rows.tasks)).numpy() if method.merge_as == "dis-mean" else _numbers((), 0)
+        voting, weights = _numbers(self._voting(), rows.tasks), _numbers(method.weights, rows.tasks)
+        numbers = (voting, weights, shares, fill, np.float32(method.scale), vector.numpy())
+        top = kernels().ties(rows.addresses, rows.size, *kept, *numbers)
+        return (vector, None) if _finite(top) else None
+
+    def _voting(self) -> tuple[float, ...] | None:
+        return self.method.weights if self.method.divide_by == "weights" else None
+
+    def _counted(self, rows: _Rows, prefix: Tensor | None) -> Tensor | None:
+        counts = torch.zeros(rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
+        first = np.empty(0, np.int32) if prefix is None else prefix.to(torch.int32).numpy()
+        top = kernels().count(rows.addresses, rows.size, first, counts.numpy())
+        return counts if _finite(top) else None
+
+    def _kept(self, rows: _Rows, totals: Totals) -> tuple[np.ndarray, np.ndarray] | None:
+        """Every task's threshold, and how many entries equal to it stay: as a rule all."""
+        every = np.full(rows.tasks, rows.size)
+        if self.method.density == 1:
+            return np.zeros(rows.tasks, np.float32), every
+        if self.method.scope == "tensor":
+            return self._kept_of_tensor(rows)
+        prefix, _ = self.method._prefix(totals, self.method._trim_rounds(torch.float32))
+        return histogram.value(prefix, torch.float32).numpy(), every
+
+    def _kept_of_tensor(self, rows: _Rows) -> tuple[np.ndarray, np.ndarray] | None:
+        """Exactly int(n * density) stay: those above the threshold, and the first of those equal to it."""
+        keep = int(rows.size * self.method.density)
+        if keep == 0:
+            return np.full(rows.tasks, np.inf, np.float32), np.zeros(rows.tasks, np.int64)
+        rank = torch.full((rows.tasks,), rows.size - keep + 1)
+        prefix = None
+        for _ in range(histogram.rounds(torch.float32)):
+            counts = self._counted(rows, prefix)
+            if counts is None:
+                return None
+            prefix, rank = histogram.descend(counts, rank, prefix)
+        same = counts.gather(1, (prefix & (1 << histogram.DIGIT) - 1)[:, None]).squeeze(1)
+        return histogram.value(prefix, torch.float32).numpy(), (same - rank + 1).numpy()
+
+
+FORMS: list[type[Fast]] = [FastSum, FastAverage, FastEmr, FastTies]
