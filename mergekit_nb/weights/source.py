@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mergekit_nb.weights.view import Lazy
+
 Source = Mapping[str, Tensor]
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
@@ -27,7 +29,7 @@ INDEX = ".safetensors.index.json"
 HASHED = 1 << 16  # entries under one hash; the pieces of a merge begin at multiples of it
 
 
-class Checkpoint(Mapping[str, Tensor]):
+class Checkpoint(Lazy):
     """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor.
 
     `checkpoint[name]` maps the file into memory; `read_into` reads, so that a file cut short meanwhile is an error and
@@ -63,7 +65,7 @@ class Checkpoint(Mapping[str, Tensor]):
     def _header(self, name: str) -> dict:
         file = self._files[name]
         if file not in self._headers:
-            self._headers[file] = _read_header(file)
+            self._headers[file] = read_header(file)
         return self._headers[file][name]
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -127,13 +129,18 @@ def open(source: str | Path | Source | nn.Module) -> Source:
 
 
 def shape_of(source: Source, name: str) -> tuple[int, ...]:
-    """The shape of a tensor, read from the header where the source is a file."""
-    return source.shape(name) if isinstance(source, Checkpoint) else tuple(source[name].shape)
+    """The shape of a tensor, where the source is a file from its header."""
+    return source.shape(name) if isinstance(source, Lazy) else tuple(source[name].shape)
 
 
 def dtype_of(source: Source, name: str) -> torch.dtype:
-    """The stored dtype of a tensor, read from the header where the source is a file."""
-    return source.dtype(name) if isinstance(source, Checkpoint) else source[name].dtype
+    """The stored dtype of a tensor, where the source is a file from its header."""
+    return source.dtype(name) if isinstance(source, Lazy) else source[name].dtype
+
+
+def nbytes_of(source: Source, name: str) -> int:
+    """How many bytes a tensor takes."""
+    return prod(shape_of(source, name)) * dtype_of(source, name).itemsize
 
 
 def entries(source: Source, name: str, start: int = 0, stop: int | None = None) -> Tensor:
@@ -159,7 +166,7 @@ def _open_file(file: Path) -> safe_open:
         ) from None
 
 
-def _read_header(file: Path) -> dict:
+def read_header(file: Path) -> dict:
     """name -> dtype, shape, and where in the file its bytes begin; safetensors itself has checked the file."""
     with builtins.open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")

@@ -1,0 +1,60 @@
+"""Views: mappings of tensors whose shapes and dtypes are known before any is read."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+
+class Lazy(Mapping[str, Tensor]):
+    """A mapping of tensors that are read, or made, when asked for."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor."""
+
+    @abstractmethod
+    def dtype(self, name: str) -> torch.dtype:
+        """The dtype of one tensor."""
+
+
+class Under(Lazy):
+    """The tensors of a view whose names begin with a prefix, under what is left of their names."""
+
+    def __init__(self, whole: Lazy, prefix: str):
+        self._whole, self._prefix = whole, prefix
+        self._names = [name.removeprefix(prefix) for name in whole if name.startswith(prefix)]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._whole[self._prefix + name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._whole.shape(self._prefix + name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._whole.dtype(self._prefix + name)
+
+
+class Pairs(Mapping[str, tuple[Tensor, Tensor]]):
+    """Two views of the same names, side by side."""
+
+    def __init__(self, left: Mapping[str, Tensor], right: Mapping[str, Tensor]):
+        self.left, self.right = left, right
+
+    def __getitem__(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.left[name], self.right[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.left)
+
+    def __len__(self) -> int:
+        return len(self.left)
