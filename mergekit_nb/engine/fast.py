@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,22 @@ from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.weights.site import Site
 
 WORTH = 4_000_000  # entries of a model from which on compiled loops are worth the second they take to load
-Done = tuple[Tensor, list[Tensor] | None]  # the merged vector, flat, and packed masks where there are any
+
+
+class Finished(NamedTuple):
+    """What a piece was merged into.
+
+    Attributes:
+        vector: the merged vector; None where each task has its own.
+        masks: per task, eight entries a byte; or None.
+        factors: per task `out rank` and `rank in`, where there is no shared vector.
+        parts: what measuring it gave, where the method measures late (`Method.late`).
+    """
+
+    vector: Tensor | None
+    masks: list[Tensor] | None = None
+    factors: list[tuple[Tensor, Tensor]] | None = None
+    parts: Mapping[str, Tensor] = {}
 
 
 @cache
@@ -49,8 +65,8 @@ class Fast(ABC):
         return None
 
     @abstractmethod
-    def merge(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> Done | None:
-        """As `Method.merge`, in float32, masks packed."""
+    def finish(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> Finished | None:
+        """As `Method.merge`, in float32, flat; and with it the late round."""
 
 
 def choose(method: Method, size: int, device: torch.device, dtype: torch.dtype) -> Fast | None:
@@ -86,15 +102,15 @@ class FastSum(Fast):
 
     suits = TaskArithmetic
 
-    def merge(self, site, base, experts, totals):
+    def finish(self, site, base, experts, totals):
         return self._added(_Rows(base, experts), self.method.weights, self.method.scale, 1)
 
-    def _added(self, rows: _Rows, weights, scale: float, divisor: int) -> Done | None:
+    def _added(self, rows: _Rows, weights, scale: float, divisor: int) -> Finished | None:
         vector = torch.empty(rows.size)
         weights = _numbers(weights, rows.tasks)
         scale, divisor = np.float32(scale), np.float32(divisor)
         top = kernels().add(rows.addresses, rows.size, weights, scale, divisor, vector.numpy())
-        return (vector, None) if _finite(top) else None
+        return Finished(vector) if _finite(top) else None
 
 
 class FastAverage(FastSum):
@@ -102,7 +118,7 @@ class FastAverage(FastSum):
 
     suits = Average
 
-    def merge(self, site, base, experts, totals):
+    def finish(self, site, base, experts, totals):
         return self._added(_Rows(base, experts), None, 1, len(experts))
 
 
@@ -111,28 +127,18 @@ class FastEmr(Fast):
 
     suits = Emr
 
-    def measure(self, site, base, experts, totals):
-        done = self._walk(base, experts, summing=True)
-        return done and {site.name: done[2]}
-
-    def merge(self, site, base, experts, totals):
-        done = self._walk(base, experts, summing=False)
-        return done and done[:2]
-
-    def both(self, site: Site, base: Tensor, experts: list[Tensor]) -> tuple[Done, dict[str, Tensor]] | None:
-        """What `merge` and `measure` give."""
-        done = self._walk(base, experts, summing=True)
-        return done and (done[:2], {site.name: done[2]})
-
-    def _walk(self, base: Tensor, experts: list[Tensor], summing: bool) -> tuple[Tensor, list[Tensor], Tensor] | None:
+    def finish(self, site, base, experts, totals):
         rows = _Rows(base, experts)
         vector = torch.empty(rows.size)
         packed = torch.empty(rows.tasks, -(-rows.size // 8), dtype=torch.uint8)
         sums = torch.zeros(2, rows.tasks, 256, dtype=torch.int64)
         tie = np.float32({"negative": -1, "zero": 0, "positive": 1}[self.method.tie])
-        own, shared = sums.numpy()
-        top = kernels().emr(rows.addresses, rows.size, tie, summing, vector.numpy(), packed.numpy(), own, shared)
-        return (vector, list(packed), sums[..., None].double()) if _finite(top) else None
+        top = kernels().emr(rows.addresses, rows.size, tie, vector.numpy(), packed.numpy(), *sums.numpy())
+        return Finished(vector, list(packed), None, {site.name: sums[..., None].double()}) if _finite(top) else None
+
+    def measure(self, site, base, experts, totals):
+        done = self.finish(site, base, experts, totals)
+        return done and done.parts
 
 
 class FastTies(Fast):
@@ -154,7 +160,7 @@ class FastTies(Fast):
         counts = self._counted(rows, method._prefix(totals, done)[0])
         return None if counts is None else {"counts": counts, "size": torch.tensor(site.size)}
 
-    def merge(self, site, base, experts, totals):
+    def finish(self, site, base, experts, totals):
         method, rows = self.method, _Rows(base, experts)
         kept = self._kept(rows, totals)
         if kept is None:
@@ -165,7 +171,7 @@ class FastTies(Fast):
         voting, weights = _numbers(self._voting(), rows.tasks), _numbers(method.weights, rows.tasks)
         numbers = (voting, weights, shares, fill, np.float32(method.scale), vector.numpy())
         top = kernels().ties(rows.addresses, rows.size, *kept, *numbers)
-        return (vector, None) if _finite(top) else None
+        return Finished(vector) if _finite(top) else None
 
     def _voting(self) -> tuple[float, ...] | None:
         return self.method.weights if self.method.divide_by == "weights" else None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.engine.fast import Fast, Finished, choose
+from mergekit_nb.engine.workers import threads
+from mergekit_nb.methods.base import Method, Totals, size_of
 from mergekit_nb.weights.modulators import pack
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.source import HASHED, dtype_of, hashes, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
+
+WORTH = 1 << 22  # entries of a model from which on threads are worth their start
 
 
 class Piece(NamedTuple):
@@ -46,6 +51,7 @@ class Merged(NamedTuple):
         masks: per task, eight entries a byte; or None.
         factors: per task `out rank` and `rank in`, where there is no shared vector.
         hashes: as `Measured.hashes`.
+        parts: as `Measured.parts`, of a last round that `merge` does not wait for (`Method.late`).
     """
 
     base: Tensor
@@ -53,6 +59,7 @@ class Merged(NamedTuple):
     masks: list[Tensor] | None
     factors: list[tuple[Tensor, Tensor]] | None
     hashes: list[bytes]
+    parts: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,19 @@ class Work:
     device: torch.device
     dtype: torch.dtype
     most: int
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of measuring come before the merge."""
+        return self.method.rounds(self.dtype) - self.method.late
+
+    @cached_property
+    def fast(self) -> Fast | None:
+        """The method's compiled form, where there is one for this model and device."""
+        return choose(self.method, size_of(self.taus), self.device, self.dtype)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "fast"}  # every worker finds its own
 
     def pieces(self, names: Iterable[str]) -> Iterator[Piece]:
         """All pieces of these tensors, in order; an empty tensor is one piece."""
@@ -89,24 +109,33 @@ class Work:
     def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
         """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
         base, experts = self.taus.read(*piece)
-        parts = self.method.measure(self._site(piece), self._stack(piece, base, experts), totals)
+        site = self._site(piece)
+        parts = self.fast and self.fast.measure(site, base, experts, totals)
+        if parts is None:
+            parts = self.method.measure(site, self._stack(piece, base, experts), totals)
         return Measured(dict(parts), _hashes(base, experts, hashed))
 
     @torch.no_grad()
     def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
         """One piece in the last round."""
         base, experts = self.taus.read(*piece)
-        made = self.method.merge(self._site(piece), self._stack(piece, base, experts), totals)
-        found = _hashes(base, experts, hashed)
-        base = base.cpu()
+        done = self.fast and self.fast.finish(self._site(piece), base, experts, totals)
+        vector, masks, factors, parts = done or self._readable(piece, base, experts, totals)
+        if vector is not None:
+            vector = vector.flatten().to(base.dtype if masks is not None else self.dtype).cpu()
+        return Merged(base.cpu(), vector, masks, factors, _hashes(base, experts, hashed), dict(parts))
+
+    def _readable(self, piece: Piece, base: Tensor, experts: list[Tensor], totals: Totals) -> Finished:
+        site, stack = self._site(piece), self._stack(piece, base, experts)
+        made = self.method.merge(site, stack, totals)
+        parts = self.method.measure(site, stack, totals) if self.method.late else {}
         if isinstance(made, Tensor):
-            return Merged(base, made.flatten().cpu(), None, None, found)
+            return Finished(made, None, None, parts)
         if isinstance(made, list):
             factors = [tuple(factor.to(base.dtype).cpu() for factor in pair) for pair in made]
-            return Merged(base, None, None, factors, found)
+            return Finished(None, None, factors, parts)
         vector, masks = made
-        packed = [pack(mask).cpu() for mask in masks]
-        return Merged(base, vector.flatten().to(base.dtype).cpu(), packed, None, found)
+        return Finished(vector, [pack(mask).cpu() for mask in masks], None, parts)
 
     def _whole(self, piece: Piece) -> bool:
         return piece.start == 0 and piece.stop == self.size(piece.name)
@@ -122,6 +151,18 @@ class Work:
 
 def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
     return [hashes(flat) for flat in (base, *experts)] if wanted else []
+
+
+def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
+    """Add what one more piece was measured to be."""
+    for key, value in parts.items():
+        total[key] = total[key] + value if key in total else value
+
+
+def busy(work: Work) -> int:
+    """How many threads of this process a merge uses: pieces run side by side, whole tensors use all cores by themselves."""
+    small = size_of(work.taus) < WORTH
+    return 1 if small or work.method.grain == "tensor" or work.device.type != "cpu" else threads()
 
 
 def most_entries(bytes_at_hand: int, bytes_an_entry: int) -> int:

@@ -10,8 +10,8 @@ from mergekit_nb.kernels.sums import add_magnitudes
 
 
 @numba.njit(nogil=True, cache=True)
-def emr(addresses, size, tie, summing, vector, packed, own, shared):
-    """`maths.elect.elect` and `mask`; with `summing` also the sums of `methods.emr.Emr.measure`.
+def emr(addresses, size, tie, vector, packed, own, shared):
+    """`maths.elect.elect` and `mask`, and the sums of `methods.emr.Emr.measure`.
 
     Args:
         addresses: see `rows.subtract`.
@@ -37,14 +37,12 @@ def emr(addresses, size, tie, summing, vector, packed, own, shared):
             sign[i] = np.float32(1) if sign[i] > 0 else np.float32(-1) if sign[i] < 0 else tie
             largest[i] = np.float32(0)
         for t in range(tasks):
-            if summing:
-                add_magnitudes(taus[t], count, own[t])
+            add_magnitudes(taus[t], count, own[t])
             _agreeing(taus[t], sign, count, largest)
         for t in range(tasks):
             _mask(taus[t], count, agree, packed[t], start >> 3)
-            if summing:
-                _masked(taus[t], largest, count)
-                add_magnitudes(taus[t], count, shared[t])
+            _masked(taus[t], largest, count)
+            add_magnitudes(taus[t], count, shared[t])
         piece = vector[start : start + count]
         for i in range(count):
             piece[i] = sign[i] * largest[i]

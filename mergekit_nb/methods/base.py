@@ -52,6 +52,7 @@ class Method(ABC):
     generic: ClassVar[bool] = False  # True: determined only where no two singular values at a cut are equal
     per_task: ClassVar[tuple[str, ...]] = ("weights", "scale")  # fields that may hold one number per task
     edit_rounds: ClassVar[int] = 0  # rounds of `measure` that `edit` needs
+    late: ClassVar[bool] = False  # True: `merge` does not look at the last round, which is measured in the same walk
     grain: ClassVar[Grain] = "tensor"  # "entry": the same bits from any pieces of a tensor, flattened and cut anywhere
 
     def rounds(self, dtype: torch.dtype) -> int:
@@ -143,6 +144,10 @@ class Chain(Method):
     def leaves(self) -> str:
         return self.then.leaves
 
+    @property
+    def late(self) -> bool:
+        return self.then.late
+
     def rounds(self, dtype: torch.dtype) -> int:
         return self.first.edit_rounds + self.then.rounds(dtype)
 
@@ -225,6 +230,7 @@ class After(Chain):
         return self.then.leaves if "masks" in self.then.leaves else self.first.leaves
 
     edit_rounds: ClassVar[int] = 0
+    late: ClassVar[bool] = False
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self.first.rounds(dtype) + self.then.post_rounds

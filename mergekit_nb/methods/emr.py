@@ -39,6 +39,7 @@ class Emr(Method):
     name: ClassVar[str] = "emr"
     paper: ClassVar[str] = "Huang et al. 2024, arXiv:2405.17461"
     grain: ClassVar[Grain] = "entry"
+    late: ClassVar[bool] = True
     leaves: ClassVar[str] = "shared vector + masks"
 
     def rounds(self, dtype: torch.dtype) -> int:
