@@ -78,7 +78,9 @@ def fitting(work: Work, memory: str | int | None, threads: int) -> tuple[int, in
     given = budget.parse(memory) if memory is not None else max(budget.free() // budget.SHARE, needed)
     if given < needed or (memory is None and needed > budget.free()):
         kind = "pieces" if work.method.grain == "entry" else "whole tensors"
-        have = f"memory={memory!r}" if memory is not None else f"the {budget.said(budget.free())} of memory that are free"
+        have = (
+            f"memory={memory!r}" if memory is not None else f"the {budget.said(budget.free())} of memory that are free"
+        )
         raise ValueError(
             f"{have} cannot hold {work.method.label} of {len(work.taus.tasks)} experts in {kind} by {threads} threads: "
             f'that takes {budget.said(needed)}; give memory="{budget.said(needed * 1.05).replace(" ", "")}" or more'

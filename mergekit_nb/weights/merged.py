@@ -64,11 +64,8 @@ class Merged:
         if merged not in self.vector and (patch is None or merged not in patch.factors):
             return base.detach().clone()
         vector = self.vector[merged].to(base.device) if merged in self.vector else torch.zeros_like(base)
-        compute = torch.promote_types(vector.dtype, torch.float32)
-        vector = vector.to(compute)
-        if patch is not None:
-            vector = patch.apply(merged, vector)
-        return (base.detach().to(compute) + vector).to(base.dtype)
+        vector = vector.to(torch.promote_types(vector.dtype, torch.float32))
+        return added(base, vector if patch is None else patch.apply(merged, vector))
 
     def _patch(self, task: str | None) -> Masked | LowRank | None:
         listed = ", ".join(self.tasks)
@@ -125,6 +122,12 @@ class Merged:
     def recipe(self) -> dict:
         """All that `load` needs beside the tensors, ready for JSON."""
         return {**self.provenance, "tasks": list(self.tasks), "aliases": dict(self.aliases)}
+
+
+def added(base: Tensor, vector: Tensor) -> Tensor:
+    """Base and vector added in float32 or wider, and rounded once to the base's dtype."""
+    compute = torch.promote_types(vector.dtype, torch.float32)
+    return (base.detach().to(compute) + vector.to(compute)).to(base.dtype)
 
 
 class Whole(Lazy):

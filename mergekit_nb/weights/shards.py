@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from glob import escape
 from math import prod
 from pathlib import Path
@@ -18,11 +19,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mergekit_nb.weights.source import DTYPES, INDEX, read_header
+from mergekit_nb.weights.source import DTYPES, INDEX, Source, dtype_of, read_header, shape_of
 
 SHARD = 5 * 10**9  # bytes of one file at most, as Hugging Face's own tools write them
 STORED = {dtype: name for name, dtype in DTYPES.items()}
 METADATA = {"__metadata__": {"format": "pt"}}
+
+
+class CannotWrite(OSError):
+    """A file cannot be written: the disk is full, or there is no right to."""
 
 
 class Slot(NamedTuple):
@@ -35,6 +40,11 @@ class Slot(NamedTuple):
     @property
     def nbytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
+
+
+def slot_of(source: Source, name: str) -> Slot:
+    """The place that a tensor takes."""
+    return Slot(name, dtype_of(source, name), shape_of(source, name))
 
 
 def portions(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
@@ -80,27 +90,54 @@ class Shard:
         self._beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")  # two workers may be at one file
         self._widths = {slot.name: slot.dtype for slot in slots}
         first, self._begins = header(slots)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = open(self._beside, "wb")  # noqa: SIM115 - closed by __exit__
-        self._stream.write(first)
+        with _named(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = open(self._beside, "wb")  # noqa: SIM115 - closed by __exit__
+            self._stream.write(first)
 
     def put(self, name: str, flat: Tensor, start: int = 0) -> None:
         """Write entries of one tensor, from its entry `start` on."""
         assert flat.dtype == self._widths[name], f"{name} is {flat.dtype}, announced as {self._widths[name]}"
         raw = flat.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        self._stream.seek(self._begins[name] + start * flat.element_size())
-        self._stream.write(raw.data)
+        with _named(self.file):
+            self._stream.seek(self._begins[name] + start * flat.element_size())
+            self._stream.write(raw.data)
 
     def __enter__(self) -> Shard:
         return self
 
     def __exit__(self, failed: type | None, *_) -> None:
         try:
-            self._stream.close()
-            if failed is None:
-                os.replace(self._beside, self.file)
+            with _named(self.file):
+                self._stream.close()
+                if failed is None:
+                    os.replace(self._beside, self.file)
         finally:
             self._beside.unlink(missing_ok=True)
+
+
+def save(file: Path, tensors: Source) -> None:
+    """Write tensors that are at hand as one file."""
+    with Shard(file, [slot_of(tensors, name) for name in tensors]) as shard:
+        for name in tensors:
+            shard.put(name, tensors[name])
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a small file, under its name only once all of it is there."""
+    beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
+    with _named(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text)
+        os.replace(beside, file)
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(f"{file.name}: {error.strerror or error}") from error
 
 
 def index(folder: Path, stem: str) -> None:

@@ -242,18 +242,17 @@ def hashes(flat: Tensor) -> bytes:
     return b"".join(hashlib.sha256(raw[i : i + step]).digest() for i in range(0, len(raw), step))
 
 
-def fingerprint(source: Source, known: Mapping[str, bytes] | None = None) -> str:
+def fingerprint(source: Source, known: Mapping[str, str] | None = None) -> str:
     """SHA-256 over names, dtypes, shapes and `hashes` of all tensors, by name: the same for a file, a dict and a module.
 
     Args:
-        known: hashes of tensors that were read already; the others are read, some at a time.
+        known: SHA-256 of the `hashes` of tensors that were read already; the others are read, some at a time.
     """
     digest = hashlib.sha256()
     for name in sorted(source):
         shape = shape_of(source, name)
-        joined = known[name] if known and name in known else _hashes_of(source, name, prod(shape))
-        digest.update(f"{name}\0{dtype_of(source, name)}\0{tuple(shape)}\0".encode())
-        digest.update(hashlib.sha256(joined).digest())
+        found = (known or {}).get(name) or hashlib.sha256(_hashes_of(source, name, prod(shape))).hexdigest()
+        digest.update(f"{name}\0{dtype_of(source, name)}\0{tuple(shape)}\0{found}\0".encode())
     return digest.hexdigest()
 
 

@@ -56,7 +56,9 @@ class TaskVectors:
         Raises:
             ValueError: an entry is NaN or infinite; the message names the model and the tensor.
         """
-        return self.differences(name, *self.read(name), device, dtype).reshape(-1, *shape_of(self.base, name))
+        return self.differences(name, *self.read(name), device, dtype).reshape(
+            len(self.tasks), *shape_of(self.base, name)
+        )
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> tuple[Tensor, list[Tensor]]:
         """Entries start..stop of one tensor in the base and in every expert, row-major, as they are stored: 1-D.
