@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import ClassVar, NamedTuple
@@ -141,9 +141,11 @@ class FastEmr(Fast):
         return done and done.parts
 
 
+@dataclass(frozen=True)
 class FastTies(Fast):
     """TIES-Merging with the authors' trim and election, and mergekit's and PEFT's per tensor."""
 
+    _found: dict = field(default_factory=dict, compare=False, repr=False)
     suits = Ties
 
     def ready(self):
@@ -157,7 +159,7 @@ class FastTies(Fast):
             voting = _numbers(self._voting(), rows.tasks)
             top, signs = kernels().majority(rows.addresses, rows.size, *self._kept(rows, totals), voting)
             return {"signs": torch.tensor(signs)} if _finite(top) else None
-        counts = self._counted(rows, method._prefix(totals, done)[0])
+        counts = self._counted(rows, self._prefix(totals, done))
         return None if counts is None else {"counts": counts, "size": torch.tensor(site.size)}
 
     def finish(self, site, base, experts, totals):
@@ -189,8 +191,14 @@ class FastTies(Fast):
             return np.zeros(rows.tasks, np.float32), every
         if self.method.scope == "tensor":
             return self._kept_of_tensor(rows)
-        prefix, _ = self.method._prefix(totals, self.method._trim_rounds(torch.float32))
+        prefix = self._prefix(totals, self.method._trim_rounds(torch.float32))
         return histogram.value(prefix, torch.float32).numpy(), every
+
+    def _prefix(self, totals: Totals, done: int) -> Tensor | None:
+        """The digits found in `done` rounds: looked for once, not for every piece."""
+        if self._found.get("totals") is not totals:
+            self._found.update(totals=totals, prefix=self.method._prefix(totals, done)[0])
+        return self._found["prefix"]
 
     def _kept_of_tensor(self, rows: _Rows) -> tuple[np.ndarray, np.ndarray] | None:
         """Exactly int(n * density) stay: those above the threshold, and the first of those equal to it."""

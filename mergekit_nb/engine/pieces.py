@@ -14,11 +14,14 @@ from mergekit_nb.engine.fast import Fast, Finished, choose
 from mergekit_nb.engine.workers import threads
 from mergekit_nb.methods.base import Method, Totals, size_of
 from mergekit_nb.weights.modulators import pack
+from mergekit_nb.weights.rooms import Rooms
 from mergekit_nb.weights.site import Site
-from mergekit_nb.weights.source import HASHED, dtype_of, hashes, shape_of
+from mergekit_nb.weights.source import HASHED, dtype_of, entries, hashes, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 WORTH = 1 << 22  # entries of a model from which on threads are worth their start
+
+ROOMS = Rooms()
 
 
 class Piece(NamedTuple):
@@ -108,7 +111,7 @@ class Work:
     @torch.no_grad()
     def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
         """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
-        base, experts = self.taus.read(*piece)
+        base, experts = self._read(piece)
         site = self._site(piece)
         parts = self.fast and self.fast.measure(site, base, experts, totals)
         if parts is None:
@@ -118,7 +121,7 @@ class Work:
     @torch.no_grad()
     def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
         """One piece in the last round."""
-        base, experts = self.taus.read(*piece)
+        base, experts = self._read(piece)
         done = self.fast and self.fast.finish(self._site(piece), base, experts, totals)
         vector, masks, factors, parts = done or self._readable(piece, base, experts, totals)
         if vector is not None:
@@ -137,6 +140,11 @@ class Work:
         vector, masks = made
         return Finished(vector, [pack(mask).cpu() for mask in masks], None, parts)
 
+    def _read(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
+        """As `TaskVectors.read`; the experts' entries only until this thread reads again."""
+        experts = [ROOMS.entries(t, expert, *piece) for t, expert in enumerate(self.taus.experts.values())]
+        return entries(self.taus.base, *piece), experts
+
     def _whole(self, piece: Piece) -> bool:
         return piece.start == 0 and piece.stop == self.size(piece.name)
 
@@ -146,7 +154,7 @@ class Work:
 
     def _stack(self, piece: Piece, base: Tensor, experts: list[Tensor]) -> Tensor:
         stack = self.taus.differences(piece.name, base, experts, self.device, self.dtype)
-        return stack.reshape(-1, *shape_of(self.taus.base, piece.name)) if self._whole(piece) else stack
+        return stack.reshape(len(experts), *shape_of(self.taus.base, piece.name)) if self._whole(piece) else stack
 
 
 def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
@@ -156,7 +164,7 @@ def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
 def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
     """Add what one more piece was measured to be."""
     for key, value in parts.items():
-        total[key] = total[key] + value if key in total else value
+        total[key] = total[key].add_(value) if key in total else value.clone()
 
 
 def busy(work: Work) -> int:
