@@ -10,7 +10,6 @@ from numba.extending import intrinsic
 
 BLOCK = 2048  # entries of one task at a time: 8 KB, a multiple of 8 so that packed masks meet at whole bytes
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
-FINITE = 0x7F800000  # bits of |x| from which on x is infinite or NaN
 
 
 @intrinsic
