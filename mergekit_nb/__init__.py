@@ -4,7 +4,7 @@ from mergekit_nb import methods
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
 from mergekit_nb.engine.interpolate import blend, interpolate
-from mergekit_nb.engine.merge import merge
+from mergekit_nb.engine.merge import merge, plan
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
@@ -30,6 +30,7 @@ __all__ = [
     "merge",
     "methods",
     "open",
+    "plan",
     "search",
     "similarity",
     "zoo",

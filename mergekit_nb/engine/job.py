@@ -19,6 +19,7 @@ from mergekit_nb.weights.match import Match
 from mergekit_nb.weights.shards import Slot, slot_of
 from mergekit_nb.weights.source import Source, dtype_of, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
+from mergekit_nb.weights.view import Over
 
 Kind = Literal["model", "masks", "own", "factors"]
 
@@ -54,8 +55,7 @@ class Job:
         Raises:
             ValueError: the memory is too little, or no number of bytes.
         """
-        threads = 1 if handed_in else busy(work)
-        most, holds = fitting(work, memory, threads)
+        most, threads, holds = fitting(work, memory, 1 if handed_in else busy(work))
         whole, kind = with_means(work.taus, found), kind_of(work, found)
         runs = runs_of(whole, found.aliases, budget.parse(shard_size, "shard_size"))
         rounds = work.rounds + 1
@@ -131,7 +131,7 @@ def with_means(taus: TaskVectors, found: Match) -> Source:
     for name in found.mean:
         having = [expert[name] for expert in taus.experts.values() if name in expert]
         means[name] = torch.stack([t.to(torch.float64) for t in having]).mean(0).to(having[0].dtype)
-    return {**{name: taus.base[name] for name in taus.base}, **means}
+    return Over(taus.base, means)
 
 
 def as_own(taus: TaskVectors, expert: Source, name: str) -> Tensor:

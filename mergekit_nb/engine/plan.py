@@ -65,30 +65,38 @@ def entry_bytes(work: Work) -> int:
     return stored + COPIES * len(work.taus.tasks) * work.dtype.itemsize
 
 
-def fitting(work: Work, memory: str | int | None, threads: int) -> tuple[int, int]:
-    """Entries of a piece, and bytes held, for a budget; without one, for a quarter of what is free.
+def fitting(work: Work, memory: str | int | None, threads: int) -> tuple[int, int, int]:
+    """Entries of a piece, threads and bytes held, for a budget; without one, for a quarter of what is free.
+
+    Args:
+        threads: how many there may be; fewer where the budget is small.
 
     Raises:
         ValueError: the budget is too small for the smallest piece; it says what is needed.
     """
-    width = entry_bytes(work)
+    width, free = entry_bytes(work), budget.free()
     largest = max(prod(shape_of(work.taus.base, name)) for name in work.taus.names)
     least = min(largest, HASHED) if work.method.grain == "entry" else largest
-    needed = TOTALS + threads * least * width
-    given = budget.parse(memory) if memory is not None else max(budget.free() // budget.SHARE, needed)
-    if given < needed or (memory is None and needed > budget.free()):
-        kind = "pieces" if work.method.grain == "entry" else "whole tensors"
-        have = (
-            f"memory={memory!r}" if memory is not None else f"the {budget.said(budget.free())} of memory that are free"
-        )
+    needed = TOTALS + least * width
+    given = max(free // budget.SHARE, needed) if memory is None else budget.parse(memory)
+    if given < needed or (memory is None and needed > free):
         raise ValueError(
-            f"{have} cannot hold {work.method.label} of {len(work.taus.tasks)} experts in {kind} by {threads} threads: "
-            f'that takes {budget.said(needed)}; give memory="{budget.said(needed * 1.05).replace(" ", "")}" or more'
+            _too_little(work, f"memory={memory!r}" if memory else f"{budget.said(free)} of free memory", needed)
         )
+    threads = max(min(threads, (given - TOTALS) // (least * width)), 1)
     if work.method.grain == "tensor":
-        return HASHED, needed
+        return HASHED, threads, TOTALS + threads * largest * width
     most = min(most_entries((given - TOTALS) // threads, width), LARGEST)
-    return most, TOTALS + threads * min(most, largest) * width
+    return most, threads, TOTALS + threads * min(most, largest) * width
+
+
+def _too_little(work: Work, have: str, needed: int) -> str:
+    kind = "pieces" if work.method.grain == "entry" else "whole tensors"
+    enough = budget.said(needed * 1.05).replace(" ", "")
+    return (
+        f"{have} cannot hold {work.method.label} of {len(work.taus.tasks)} experts in {kind}: that takes "
+        f'{budget.said(needed)}; give memory="{enough}" or more'
+    )
 
 
 def written(work: Work, found: Match, patched: bool, masked: bool) -> int:

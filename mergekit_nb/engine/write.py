@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -43,7 +44,7 @@ def write(
             log.info("%s", plan)
             if progress is True:
                 tqdm.write(str(plan), file=sys.stderr)
-            portions, begun = Portions(job, desk, plan.threads), identity(job)
+            portions, begun = Portions(job, desk.absolute(), plan.threads), identity(job)
             with ticker(progress, plan.reads + plan.writes, f"merge by {plan.method}", cancel, "B") as tick:
                 totals = _rounds(portions, executor, tick, partial(unchanged, job, begun))
             _finish(portions, totals)
@@ -107,8 +108,6 @@ def _size(portions: Portions, place: int, writing: bool) -> int:
 
 def _sum(portions: Portions, done: int) -> None:
     """Add up what the portions were measured to be, in their order."""
-    from safetensors.torch import load_file
-
     total: dict[str, Tensor] = {}
     for place in range(len(portions.job.runs)):
         fold(total, load_file(portions.measured(place, done)))

@@ -29,6 +29,12 @@ INDEX = ".safetensors.index.json"
 HASHED = 1 << 16  # entries under one hash; the pieces of a merge begin at multiples of it
 
 
+class Unreadable(ValueError):
+    """A file is there, and is not what it should be: cut short, or no safetensors at all."""
+
+    damaged = True
+
+
 class Checkpoint(Lazy):
     """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor.
 
@@ -94,7 +100,7 @@ class Checkpoint(Lazy):
                 left = left[count:]
 
     def __reduce__(self):  # a worker process opens the files again
-        return Checkpoint, (self.path, self._files)
+        return Checkpoint, (self.path, {name: file.absolute() for name, file in self._files.items()})
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self)} tensors)"
@@ -161,7 +167,7 @@ def _open_file(file: Path) -> safe_open:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(
+        raise Unreadable(
             f"{file} is no readable safetensors file ({error}); it may be truncated: fetch it again"
         ) from None
 

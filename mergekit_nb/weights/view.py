@@ -44,6 +44,30 @@ class Under(Lazy):
         return self._whole.dtype(self._prefix + name)
 
 
+class Over(Lazy):
+    """A mapping with some tensors laid over it."""
+
+    def __init__(self, below: Mapping[str, Tensor], above: Mapping[str, Tensor]):
+        self._below, self._above = below, above
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._above[name] if name in self._above else self._below[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._below, *self._above]))
+
+    def __len__(self) -> int:
+        return len(set(self._below) | set(self._above))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        lazy = name not in self._above and isinstance(self._below, Lazy)
+        return self._below.shape(name) if lazy else tuple(self[name].shape)
+
+    def dtype(self, name: str) -> torch.dtype:
+        lazy = name not in self._above and isinstance(self._below, Lazy)
+        return self._below.dtype(name) if lazy else self[name].dtype
+
+
 class Pairs(Mapping[str, tuple[Tensor, Tensor]]):
     """Two views of the same names, side by side."""
 
