@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -56,9 +57,14 @@ def by_executor(executor: Executor, work: Callable[[Item], Result], items: Itera
 
 def _submit(executor: Executor, work: Callable[[Item], Result], item: Item) -> Future | None:
     try:
-        return executor.submit(work, item)
+        return executor.submit(_call, work, item, uuid.uuid4().hex)
     except BrokenExecutor:
         return None
+
+
+def _call(work: Callable[[Item], Result], item: Item, _: str) -> Result:
+    """`work(item)`; the last argument makes every call another one, as Dask would answer the same one from memory."""
+    return work(item)
 
 
 def _result(executor: Executor, work: Callable[[Item], Result], item: Item, future: Future | None) -> Result:

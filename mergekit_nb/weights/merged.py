@@ -140,6 +140,9 @@ class Whole(Lazy):
     def __getitem__(self, name: str) -> Tensor:
         return self._merged._at(name, self._patch)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -62,6 +62,9 @@ class Checkpoint(Lazy):
     def __getitem__(self, name: str) -> Tensor:
         return self._handle(name).get_tensor(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 

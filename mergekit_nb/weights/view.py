@@ -13,6 +13,10 @@ class Lazy(Mapping[str, Tensor]):
     """A mapping of tensors that are read, or made, when asked for."""
 
     @abstractmethod
+    def __contains__(self, name: object) -> bool:
+        """Without reading it, which is how a Mapping finds out by itself."""
+
+    @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tensor."""
 
@@ -30,6 +34,9 @@ class Under(Lazy):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._whole[self._prefix + name]
+
+    def __contains__(self, name: object) -> bool:
+        return f"{self._prefix}{name}" in self._whole
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -52,6 +59,9 @@ class Over(Lazy):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._above[name] if name in self._above else self._below[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._above or name in self._below
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys([*self._below, *self._above]))
@@ -76,6 +86,9 @@ class Pairs(Mapping[str, tuple[Tensor, Tensor]]):
 
     def __getitem__(self, name: str) -> tuple[Tensor, Tensor]:
         return self.left[name], self.right[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.left
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.left)
