@@ -5,6 +5,7 @@ from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
 from mergekit_nb.engine.interpolate import blend, interpolate
 from mergekit_nb.engine.merge import merge, plan
+from mergekit_nb.engine.sweep import sweep
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS
@@ -33,6 +34,7 @@ __all__ = [
     "plan",
     "search",
     "similarity",
+    "sweep",
     "zoo",
 ]
 
