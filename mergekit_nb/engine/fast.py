@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mergekit_nb.maths import histogram
-from mergekit_nb.methods import Average, Emr, TaskArithmetic, Ties
+from mergekit_nb.maths.compete import LARGEST_EXPONENT
+from mergekit_nb.methods import Average, Emr, Pcb, TaskArithmetic, Ties
 from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.weights.site import Site
 
 WORTH = 4_000_000  # entries of a model from which on compiled loops are worth the second they take to load
+SOME = 1 << 14  # entries whose scores are looked at together
+MERGE = 2  # what kernels.compete.doubts calls the last round
 
 
 class Finished(NamedTuple):
@@ -41,11 +44,12 @@ class Finished(NamedTuple):
 def kernels() -> ModuleType | None:
     """The compiled loops; None where numba is not installed, or finds no folder for what it compiles."""
     try:
-        from mergekit_nb.kernels import add, elect, trim
+        from mergekit_nb.kernels import add, compete, elect, trim
     except (ImportError, RuntimeError):
         return None
     bundle = ModuleType("kernels")
     bundle.__dict__.update(add=add.add, emr=elect.emr, count=trim.count, majority=trim.majority, ties=trim.ties)
+    bundle.__dict__.update(doubts=compete.doubts, count_exact=compete.count_exact, fuse=compete.fuse)
     return bundle
 
 
@@ -91,6 +95,14 @@ class _Rows:
 
 def _finite(top: int) -> bool:
     return top < torch.tensor(torch.inf).view(torch.int32).item()
+
+
+def _counted(rows: _Rows, prefix: Tensor | None) -> Tensor | None:
+    """`histogram.count` of magnitudes, in its first round or, with the prefixes found, in its second."""
+    counts = torch.zeros(rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
+    first = np.empty(0, np.int32) if prefix is None else prefix.to(torch.int32).numpy()
+    top = kernels().count(rows.addresses, rows.size, first, counts.numpy())
+    return counts if _finite(top) else None
 
 
 def _numbers(values: tuple[float, ...] | Tensor | None, tasks: int) -> np.ndarray:
@@ -159,7 +171,7 @@ class FastTies(Fast):
             voting = _numbers(self._voting(), rows.tasks)
             top, signs = kernels().majority(rows.addresses, rows.size, *self._kept(rows, totals), voting)
             return {"signs": torch.tensor(signs)} if _finite(top) else None
-        counts = self._counted(rows, self._prefix(totals, done))
+        counts = _counted(rows, self._prefix(totals, done))
         return None if counts is None else {"counts": counts, "size": torch.tensor(site.size)}
 
     def finish(self, site, base, experts, totals):
@@ -177,12 +189,6 @@ class FastTies(Fast):
 
     def _voting(self) -> tuple[float, ...] | None:
         return self.method.weights if self.method.divide_by == "weights" else None
-
-    def _counted(self, rows: _Rows, prefix: Tensor | None) -> Tensor | None:
-        counts = torch.zeros(rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
-        first = np.empty(0, np.int32) if prefix is None else prefix.to(torch.int32).numpy()
-        top = kernels().count(rows.addresses, rows.size, first, counts.numpy())
-        return counts if _finite(top) else None
 
     def _kept(self, rows: _Rows, totals: Totals) -> tuple[np.ndarray, np.ndarray] | None:
         """Every task's threshold, and how many entries equal to it stay: as a rule all."""
@@ -208,7 +214,7 @@ class FastTies(Fast):
         rank = torch.full((rows.tasks,), rows.size - keep + 1)
         prefix = None
         for _ in range(histogram.rounds(torch.float32)):
-            counts = self._counted(rows, prefix)
+            counts = _counted(rows, prefix)
             if counts is None:
                 return None
             prefix, rank = histogram.descend(counts, rank, prefix)
@@ -216,4 +222,100 @@ class FastTies(Fast):
         return histogram.value(prefix, torch.float32).numpy(), (same - rank + 1).numpy()
 
 
-FORMS: list[type[Fast]] = [FastSum, FastAverage, FastEmr, FastTies]
+class Known(NamedTuple):
+    """What PCB's earlier rounds have found, by task."""
+
+    low: np.ndarray
+    high: np.ndarray
+    prefixes: np.ndarray
+    cut: np.ndarray
+    top: np.ndarray
+
+
+@dataclass(frozen=True)
+class FastPcb(Fast):
+    """PCB-Merging as its authors' first variant and their language code have it; exp and tanh are torch's own."""
+
+    _found: dict = field(default_factory=dict, compare=False, repr=False)
+    suits = Pcb
+
+    def ready(self):
+        return self.method.variant in ("A", "B")
+
+    def measure(self, site, base, experts, totals):
+        rows, first = _Rows(base, experts), self.method._range_rounds(torch.float32)
+        if rows.tasks > LARGEST_EXPONENT:
+            return None
+        if len(totals) < first:
+            counts = self._ranges(rows, totals)
+            return None if counts is None else {"size": torch.tensor(site.size), "range": counts}
+        known, done = self._known(totals), len(totals) - first
+        counts = torch.zeros(2, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
+        for _, size, scores, places in self._exact(rows, done, known, counts[0]):
+            if scores is None:
+                return None
+            kernels().count_exact(scores, places, size, known.prefixes, done, counts.numpy())
+        if done == 0:
+            counts[1] = counts[0]
+        return {"scores": counts}
+
+    def finish(self, site, base, experts, totals):
+        rows = _Rows(base, experts)
+        if rows.tasks > LARGEST_EXPONENT:
+            return None
+        known, scale = self._known(totals), self.method.scale
+        scales = _numbers(scale if isinstance(scale, tuple) else (scale,) * rows.tasks, rows.tasks)
+        vector, weights = torch.empty(rows.size), np.empty((rows.tasks, min(SOME, rows.size)), np.float32)
+        for start, size, scores, places in self._exact(rows, MERGE, known, torch.empty(0, 0, dtype=torch.int64)):
+            if scores is None:
+                return None
+            ends = (rows.addresses, start, size, known.low, known.high)
+            kernels().fuse(*ends, scores, places, known.cut, known.top, scales, weights, vector.numpy())
+        return Finished(vector)
+
+    def _ranges(self, rows: _Rows, totals: Totals) -> Tensor | None:
+        """Counts towards the magnitudes that task vectors are clipped to: `2 task 65536`."""
+        found = self._once(totals, self._range_prefixes) if totals else [None]
+        counts = [_counted(rows, prefix) for prefix in found]
+        return None if any(c is None for c in counts) else torch.stack(counts if totals else counts * 2)
+
+    def _range_prefixes(self, totals: Totals) -> list[Tensor]:
+        return histogram.prefixes([total["range"] for total in totals], self.method._clip_ranks(totals))
+
+    def _exact(self, rows: _Rows, phase: int, known: Known, counts: Tensor) -> Iterator[tuple]:
+        """Start and size of some entries, the scores that matter, exactly, and whose they are; no scores of broken ones."""
+        room = rows.tasks * min(SOME, rows.size)
+        places = np.empty(room, np.int32)
+        exponents, products = torch.empty(room), torch.empty(room)
+        for start in range(0, rows.size, SOME):
+            size = min(SOME, rows.size - start)
+            found, top = kernels().doubts(
+                rows.addresses, start, size, known.low, known.high, phase, known.prefixes, known.cut,
+                counts.numpy(), places, exponents.numpy(), products.numpy(),
+            )  # fmt: skip
+            scores = torch.exp(exponents[:found]).mul_(torch.tanh(products[:found])).numpy()
+            yield start, size, scores if _finite(top) else None, places[:found]
+
+    def _known(self, totals: Totals) -> Known:
+        return self._once(totals, self._know)
+
+    def _know(self, totals: Totals) -> Known:
+        method, first = self.method, self.method._range_rounds(torch.float32)
+        low, high = method._range(totals, torch.float32)
+        counted = [total["scores"] for total in totals[first:]]
+        found = (
+            histogram.prefixes(counted, method._cut_ranks(totals)) if counted else [torch.zeros(len(low)).long()] * 2
+        )
+        cut, top = (histogram.value(prefix, torch.float32, signed=True) for prefix in found)
+        weightless = ~method._varied(totals, torch.float32)
+        ends = (t.masked_fill(weightless, torch.inf).numpy() for t in (cut, top))
+        return Known(low.numpy(), high.numpy(), torch.stack(found).numpy(), *ends)
+
+    def _once(self, totals: Totals, find: Callable[[Totals], Any]) -> Any:
+        """What the totals say: found once, not for every piece."""
+        if self._found.get("totals") is not totals:
+            self._found.update(totals=totals, value=find(totals))
+        return self._found["value"]
+
+
+FORMS: list[type[Fast]] = [FastSum, FastAverage, FastEmr, FastTies, FastPcb]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mergekit_nb.engine import fast, pieces
 from mergekit_nb.maths import histogram
-from mergekit_nb.methods import Average, Emr, TaskArithmetic, Ties
+from mergekit_nb.methods import Average, Emr, Pcb, TaskArithmetic, Ties
 from mergekit_nb.methods.base import Method
 from mergekit_nb.weights.modulators import pack
 from mergekit_nb.weights.site import Site
@@ -29,6 +29,9 @@ METHODS = [
     Ties(scope="tensor", density=0.3),
     Ties(scope="tensor", density=0.0),
     Ties(scope="tensor", density=0.93, divide_by="weights", weights=(0.3, 0.5, -0.9)),
+    Pcb(),
+    Pcb(variant="B", ratio=0.7, scale=(0.5, 1.0, 2.0)),
+    Pcb(ratio=1.0, q=0.0),
 ]
 SIZES = [1, 7, 8, 2048, 2049, 5000]
 
@@ -122,6 +125,7 @@ def test_small_models_other_devices_and_other_dtypes_are_left_alone():
     assert fast.choose(Emr(), fast.WORTH, torch.device("meta"), torch.float32) is None
     assert fast.choose(Emr(), fast.WORTH, CPU, torch.float64) is None
     assert fast.choose(Ties(elect="frequency"), fast.WORTH, CPU, torch.float32) is None
+    assert fast.choose(Pcb(variant="C"), fast.WORTH, CPU, torch.float32) is None
 
 
 def work_on(method: Method, base: dict, experts: dict) -> pieces.Work:
