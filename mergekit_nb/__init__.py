@@ -9,7 +9,8 @@ from mergekit_nb.align.zipit import zipit
 from mergekit_nb.analysis import magnitudes, similarity
 from mergekit_nb.compare import compare
 from mergekit_nb.engine.interpolate import blend, interpolate
-from mergekit_nb.engine.merge import merge
+from mergekit_nb.engine.merge import merge, plan
+from mergekit_nb.engine.sweep import sweep
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.joint import joint, joints
 from mergekit_nb.evaluation.tasks import Task
@@ -44,11 +45,13 @@ __all__ = [
     "merge",
     "methods",
     "open",
+    "plan",
     "pleas",
     "repair",
     "root",
     "search",
     "similarity",
+    "sweep",
     "tradeoff",
     "zipit",
     "zoo",

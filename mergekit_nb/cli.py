@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
     from mergekit_nb.zoo import Zoo
@@ -41,15 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         print(f"mergekit-nb: {_sentence(error)}", file=sys.stderr)
-        return 2 if isinstance(error, BAD_INPUT) else 1
+        return 2 if isinstance(error, BAD_INPUT) and not hasattr(error, "damaged") else 1
 
 
 def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return str(error) or "interrupted"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error) if isinstance(error, BAD_INPUT) else f"{type(error).__name__}: {error} (--debug shows where)"
+    return (
+        str(error)
+        if isinstance(error, (*BAD_INPUT, OSError))
+        else f"{type(error).__name__}: {error} (--debug shows where)"
+    )
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -88,12 +95,30 @@ def merge(args: argparse.Namespace) -> None:
         raise ValueError(f"merge needs {', '.join(missing)}")
     choice = {"include": args.include, "exclude": args.exclude, "unmatched": args.unmatched}
     place = {"device": args.device, "dtype": getattr(torch, args.dtype), "progress": sys.stderr.isatty()}
-    merged = run(method, base, experts, **choice, **place, **options)
-    merged.save(out)
+    files = {"memory": args.memory, "shard_size": args.shard_size, "resume": not args.fresh}
+    try:
+        with _cluster(args.dask) as executor:
+            merged = run(method, base, experts, out=out, executor=executor, **choice, **place, **files, **options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command goes on from there") from None
     shared, patches = merged.nbytes["shared"], sum(merged.nbytes["patches"].values())
-    tasks, count = ", ".join(merged.tasks), len(merged.vector)
+    tasks, count = ", ".join(merged.tasks), len(merged.provenance["merged"])
     size = f"{megabytes(shared)} shared, {megabytes(patches)} in patches"
     print(f"{out}: {merged.method} of {tasks}; {count} tensors merged, {size}")
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Executor | None]:
+    """The workers of a Dask cluster; without an address none but this process."""
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError("--dask needs the package distributed: pip install distributed") from None
+    with Client(address) as client:
+        yield client.get_executor()
 
 
 def _what(args: argparse.Namespace) -> tuple:
@@ -284,6 +309,12 @@ def _merge_flags(sub: argparse.ArgumentParser, known: bool) -> None:
     sub.add_argument("--unmatched", default="error", choices=["error", "base", "own", "mean"])
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     sub.add_argument("--dtype", default="float32", choices=["float32", "float64"], help="what is computed in")
+    sub.add_argument("--memory", metavar="2GB", help="how much may be held; default: a quarter of what is free")
+    sub.add_argument("--shard-size", default="5GB", metavar="5GB", help="how large a file of the result may be")
+    sub.add_argument("--fresh", action="store_true", help="begin anew where an earlier run was killed")
+    sub.add_argument(
+        "--dask", metavar="ADDRESS", help="let the workers of a Dask cluster do it, such as tcp://host:8786"
+    )
     if known:  # the methods need torch
         from mergekit_nb import knobs
 

@@ -23,7 +23,7 @@ class Cancelled(RuntimeError):
 
 @contextmanager
 def ticker(
-    progress: Progress, total: int, text: str = "", cancel: CancelFlag | None = None
+    progress: Progress, total: int, text: str = "", cancel: CancelFlag | None = None, unit: str = "it"
 ) -> Iterator[Callable[[int], None]]:
     """Yield `tick(n)`, which reports n more steps done of `total` and raises `Cancelled` once `cancel` is set.
 
@@ -32,14 +32,17 @@ def ticker(
         total: number of steps, in any unit that adds up.
         text: what is being done.
         cancel: asked at every tick.
+        unit: of a step; a bar shows "B" as bytes done of all, their rate and the time left.
     """
-    bar = tqdm(total=total, desc=text, disable=progress is not True)
+    bar = tqdm(total=total, desc=text, disable=progress is not True, unit=unit, unit_scale=unit == "B")
     done = 0
 
     def tick(n: int = 1) -> None:
         nonlocal done
         if cancel is not None and cancel.is_set():
-            raise Cancelled(f"{text or 'the work'} was cancelled after {done} of {total} steps")
+            raise Cancelled(
+                f"{text or 'the work'} was cancelled after {done} of {total} {'bytes' if unit == 'B' else 'steps'}"
+            )
         done += n
         bar.update(n)
         if callable(progress):

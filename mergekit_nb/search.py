@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,7 +16,8 @@ from torch import nn
 from mergekit_nb.engine.merge import merge
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.tasks import Task
-from mergekit_nb.methods import Chain, Method, resolve
+from mergekit_nb.methods import Method, resolve
+from mergekit_nb.methods.paths import get, put
 from mergekit_nb.progress import CancelFlag, Progress, ticker
 from mergekit_nb.weights.merged import Merged
 from mergekit_nb.weights.source import Source, open
@@ -128,7 +129,7 @@ class _Axis:
         return round(value) if self.whole else float(value)
 
     def of(self, method: Method) -> float:
-        value = _get(method, self.path)
+        value = get(method, self.path)
         return value if self.place is None or not isinstance(value, tuple) else value[self.place]
 
 
@@ -182,7 +183,7 @@ def _candidates(start: Method, axes: list[_Axis], proposals: _Cma | _Random, bud
         single = {axis.path for axis in axes if axis.place is None}
         made = start
         for path, numbers in values.items():
-            made = _set(made, path, numbers[0] if path in single else tuple(numbers))
+            made = put(made, path, numbers[0] if path in single else tuple(numbers))
         yield made
 
 
@@ -191,7 +192,7 @@ def _axes(start: Method, bounds: Bounds) -> list[_Axis]:
         raise ValueError('bounds name nothing to search; give {"scale": (0, 1)}, say')
     axes = []
     for path, given in bounds.items():
-        value = _get(start, path)
+        value = get(start, path)
         several = bool(given) and not isinstance(given[0], int | float)
         for place, (low, high) in enumerate(given if several else [given]):
             if not low < high:
@@ -199,39 +200,12 @@ def _axes(start: Method, bounds: Bounds) -> list[_Axis]:
             whole = isinstance(value, int) and not isinstance(value, bool)
             axes.append(_Axis(path, place if several else None, low, high, whole))
         for end in zip(*(given if several else [given]), strict=True):
-            _set(start, path, tuple(end) if several else end[0])  # the field's own check refuses what it cannot be
+            put(start, path, tuple(end) if several else end[0])  # the field's own check refuses what it cannot be
     return axes
 
 
-def _get(method: Method, path: str):
-    if isinstance(method, Chain) and (rest := _inner(method.first, path)) is not None:
-        return _get(method.first, rest)
-    if isinstance(method, Chain) and (rest := _inner(method.then, path)) is not None:
-        return _get(method.then, rest)
-    known = [f"{part.label}.…" for part in (method.first, method.then)] if isinstance(method, Chain) else []
-    known = known or [field.name for field in fields(method)]
-    if path not in known:
-        raise ValueError(f"{method.label} has no {path!r} to search; it has {', '.join(known)}")
-    return getattr(method, path)
-
-
-def _set(method: Method, path: str, value) -> Method:
-    if not isinstance(method, Chain):
-        return replace(method, **{path: value})
-    if (rest := _inner(method.first, path)) is not None:
-        return replace(method, first=_set(method.first, rest, value))
-    return replace(method, then=_set(method.then, _inner(method.then, path), value))
-
-
-def _inner(part: Method, path: str) -> str | None:
-    """What is left of "ties.density" inside `Ties`; a composition passes the whole on to its parts."""
-    if isinstance(part, Chain):
-        return path if any(_inner(p, path) is not None for p in (part.first, part.then)) else None
-    return path.removeprefix(f"{part.label}.") if path.startswith(f"{part.label}.") else None
-
-
 def _values(method: Method, bounds: Bounds) -> dict:
-    return {path: _get(method, path) for path in bounds}
+    return {path: get(method, path) for path in bounds}
 
 
 def _accuracy(

@@ -1,37 +1,46 @@
-"""Merging in memory: a method driven over a model, tensor by tensor."""
+"""Merging: a method driven over a model, piece by piece; in memory here, into a folder in `write`."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mergekit_nb.device import pick
+from mergekit_nb.engine import pieces
+from mergekit_nb.engine.job import Job, as_own, with_means
+from mergekit_nb.engine.pieces import Piece, Work, busy, fold
+from mergekit_nb.engine.plan import LARGEST, Plan, read_once
+from mergekit_nb.engine.provenance import Hashes, provenance
+from mergekit_nb.engine.workers import by_executor, by_threads
+from mergekit_nb.engine.write import write
 from mergekit_nb.methods import resolve
 from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.progress import CancelFlag, Progress, ticker
 from mergekit_nb.weights.adapter import Adapter
 from mergekit_nb.weights.match import Match, Unmatched, match
-from mergekit_nb.weights.merged import Merged, load
-from mergekit_nb.weights.modulators import Bits, LowRank, Masked, pack
-from mergekit_nb.weights.source import Checkpoint, Source, fingerprint
+from mergekit_nb.weights.merged import Merged
+from mergekit_nb.weights.modulators import Bits, LowRank, Masked
+from mergekit_nb.weights.shards import SHARD
+from mergekit_nb.weights.source import Source, shape_of
 from mergekit_nb.weights.source import open as open_source
 from mergekit_nb.weights.task_vectors import TaskVectors
+from mergekit_nb.weights.view import Lazy
 
-VERSIONED = ("mergekit-nb", "torch", "safetensors")
+Weights = str | Path | Source | nn.Module
+Result = TypeVar("Result")
 
 
 def merge(
     method: str | Method,
-    base: str | Path | Source | nn.Module,
-    experts: Mapping[str, str | Path | Source | nn.Module],
+    base: Weights,
+    experts: Mapping[str, Weights],
     *,
     device: str | torch.device = "auto",
     dtype: torch.dtype = torch.float32,
@@ -40,6 +49,9 @@ def merge(
     exclude: str | Iterable[str] | None = None,
     unmatched: Unmatched = "error",
     out: str | Path | None = None,
+    memory: str | int | None = None,
+    shard_size: str | int = SHARD,
+    resume: bool = True,
     progress: Progress = False,
     cancel: CancelFlag | None = None,
     **options,
@@ -50,18 +62,51 @@ def merge(
         method: a name in `METHODS` with its hyper-parameters as `options`, or a method object (`Dare() | Ties()`).
         base: the weights all experts started from: path, mapping or module.
         experts: task name -> weights; their order is the order of the tasks.
-        device: where to compute, tensor by tensor; the result is on the CPU.
+        device: where to compute, piece by piece; the result is on the CPU.
         dtype: compute dtype, float32 or float64, whatever the weights are stored in.
-        executor: any `concurrent.futures.Executor`; tensors are its units of work, and the bits do not depend on it.
+        executor: any `concurrent.futures.Executor`; the bits do not depend on it. Its units of work are tensors, and with
+            `out` portions of the result, which its workers write themselves: the folder is one they all see. None: threads.
         include, exclude: patterns for tensor names; tensors left out keep the base's value.
         unmatched: what to do with tensors that not all models have in the same shape, see `weights.match`.
-        out: a folder to save the result in.
-        progress: True, False or a callable(done, total, text); one step is one tensor in one round.
-        cancel: anything with `is_set()`; raises `Cancelled`.
+        out: a folder to write the result to, piece by piece: neither the models nor the result are ever in memory whole.
+            What is returned is read from there. A run that was killed is taken up where it was, by the same call.
+        memory: with `out`, how much may be held beside the program itself, "2GB"; None is a quarter of what is free.
+        shard_size: with `out`, how large a file of the result may be, "5GB".
+        resume: False begins anew where a run was killed.
+        progress: True, False or a callable(done, total, text); counted in bytes read and, with `out`, written.
+        cancel: anything with `is_set()`; raises `Cancelled`, and leaves nothing of `out`.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: bad input, named, before any result is made.
+        OSError: `out` cannot be written, another run writes there, or an input changed; an earlier result is still there.
     """
+    work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
+    if out is None:
+        return _in_memory(work, found, executor, progress, cancel)
+    return write(Job.of(work, found, memory, shard_size, executor is not None), out, executor, resume, progress, cancel)
+
+
+def plan(
+    method: str | Method,
+    base: Weights,
+    experts: Mapping[str, Weights],
+    *,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype = torch.float32,
+    executor: Executor | None = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    unmatched: Unmatched = "error",
+    memory: str | int | None = None,
+    shard_size: str | int = SHARD,
+    **options,
+) -> Plan:
+    """What `merge(..., out=folder)` would read, write and hold; arguments and errors as there. Reads headers only."""
+    work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
+    return Job.of(work, found, memory, shard_size, executor is not None).plan
+
+
+def _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options) -> tuple[Work, Match]:
     method = resolve(method, options)
     base, experts = _opened(base, experts)
     if dtype not in (torch.float32, torch.float64):
@@ -69,19 +114,46 @@ def merge(
     found = match(base, experts, include, exclude, unmatched)
     taus = TaskVectors(base, experts, found.merged)
     method.check_tasks(taus.tasks)
-    work = partial(_work, taus=taus, method=method, device=pick(device), dtype=dtype)
-    rounds = method.rounds(dtype)
-    totals: Totals = ()
-    with ticker(progress, len(taus.names) * (rounds + 1), f"merge by {method.label}", cancel) as tick:
-        for _ in range(rounds):
-            totals += (_fold(_each(executor, partial(work, totals=totals, last=False), taus.names, tick)),)
-        pieces = dict(
-            zip(taus.names, _each(executor, partial(work, totals=totals, last=True), taus.names, tick), strict=True)
-        )
-    for note in method.notes(taus, totals):
-        warnings.warn(note, stacklevel=2)
-    merged = _assemble(method, taus, found, totals, pieces)
-    return load(merged.save(out)) if out is not None else merged
+    return Work(method, taus, pick(device), dtype, LARGEST), found
+
+
+def _in_memory(
+    work: Work, found: Match, executor: Executor | None, progress: Progress, cancel: CancelFlag | None
+) -> Merged:
+    totals, hashes, made = (), Hashes(work.taus), {}
+    with ticker(progress, read_once(work) * (work.rounds + 1), f"merge by {work.method.label}", cancel, "B") as tick:
+        tick(0)
+        for done in range(work.rounds):
+            total: dict[str, Tensor] = {}
+            for piece, found_here in _each(executor, work, partial(work.measure, totals=totals, hashed=not done)):
+                fold(total, found_here.parts)
+                hashes.add(piece.name, found_here.hashes)
+                tick(work.nbytes(piece))
+            totals += (total,)
+        late: dict[str, Tensor] = {}
+        for piece, part in _each(executor, work, partial(work.merge, totals=totals, hashed=not work.rounds)):
+            fold(late, part.parts)
+            hashes.add(piece.name, part.hashes)
+            made.setdefault(piece.name, []).append(part)
+            tick(work.nbytes(piece))
+    totals += (late,) * work.method.late
+    for note in work.method.notes(work.taus, totals):
+        warnings.warn(note, stacklevel=3)
+    return _assembled(work, found, totals, made, hashes)
+
+
+def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result]) -> Iterator[tuple[Piece, Result]]:
+    """`job` of every piece of the model, in order; an executor gets a tensor at a time."""
+    if executor is not None:
+        for done in by_executor(executor, partial(_tensor, work, job), work.taus.names):
+            yield from done
+        return
+    pieces = list(work.pieces(work.taus.names))
+    yield from zip(pieces, by_threads(job, pieces, busy(work)), strict=True)
+
+
+def _tensor(work: Work, job: Callable[[Piece], Result], name: str) -> list[tuple[Piece, Result]]:
+    return [(piece, job(piece)) for piece in work.pieces([name])]
 
 
 def _opened(base, experts) -> tuple[Source, dict[str, Source]]:
@@ -98,7 +170,7 @@ def _opened(base, experts) -> tuple[Source, dict[str, Source]]:
     if len(experts) == 1:
         warnings.warn(
             f"only one expert ({next(iter(experts))}): there is nothing to merge it with; give two or more",
-            stacklevel=3,
+            stacklevel=4,
         )
     base = open_source(base)
     if isinstance(base, Adapter):
@@ -110,7 +182,7 @@ def _opened(base, experts) -> tuple[Source, dict[str, Source]]:
 
 
 def _is_source(mapping: Mapping) -> bool:
-    return isinstance(mapping, Checkpoint) or (
+    return isinstance(mapping, Lazy) or (
         all(isinstance(value, Tensor) for value in mapping.values()) and len(mapping) > 0
     )
 
@@ -121,99 +193,32 @@ def _what(experts: object) -> str:
     )
 
 
-@torch.no_grad()
-def _work(
-    name: str,
-    *,
-    taus: TaskVectors,
-    method: Method,
-    device: torch.device,
-    dtype: torch.dtype,
-    totals: Totals,
-    last: bool,
-):
-    """One tensor in one round; also runs in worker threads and processes, so it sets its own grad mode and device."""
-    site = taus.site(name)
-    stack = taus.at(name, device, dtype)
-    if not last:
-        return method.measure(site, stack, totals)
-    made = method.merge(site, stack, totals)
-    stored = taus.base[name].dtype
-    if isinstance(made, Tensor):
-        return made.cpu(), None
-    if isinstance(made, list):
-        return None, [tuple(factor.to(stored).cpu() for factor in pair) for pair in made]
-    vector, masks = made
-    return vector.to(stored).cpu(), [pack(mask).cpu() for mask in masks]
-
-
-def _each(executor: Executor | None, work: Callable, names: Iterable[str], tick: Callable[[int], None]) -> Iterator:
-    """`work` of every name, in order, with progress; what is not yet begun is dropped when one fails or all is cancelled."""
-    tick(0)
-    if executor is None:
-        for name in names:
-            yield work(name)
-            tick(1)
-        return
-    futures: list[Future] = [executor.submit(work, name) for name in names]
-    try:
-        for future in futures:
-            yield future.result()
-            tick(1)
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _fold(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    total: dict[str, Tensor] = {}
-    for part in parts:
-        for key, value in part.items():
-            total[key] = total[key] + value if key in total else value
-    return total
-
-
-def _assemble(method: Method, taus: TaskVectors, found: Match, totals: Totals, pieces: dict[str, tuple]) -> Merged:
-    if any(made is None for made, _ in pieces.values()):
-        patches = {task: _low_rank(taus, found, pieces, t) for t, task in enumerate(taus.tasks)}
-        return Merged(_with_means(taus, found), {}, taus.tasks, patches, found.aliases, _provenance(method, taus))
-    vector = {name: made for name, (made, _) in pieces.items()}
-    shapes = {name: tuple(made.shape) for name, made in vector.items()}
-    scales = method.scales(taus, totals)
-    patches = {}
+def _assembled(
+    work: Work, found: Match, totals: Totals, made: dict[str, list[pieces.Merged]], hashes: Hashes
+) -> Merged:
+    taus, said = work.taus, provenance(work, hashes.digests())
+    if any(parts[0].vector is None for parts in made.values()):
+        patches = {task: _low_rank(taus, found, made, t) for t, task in enumerate(taus.tasks)}
+        return Merged(with_means(taus, found), {}, taus.tasks, patches, found.aliases, said)
+    shapes = {name: shape_of(taus.base, name) for name in made}
+    vector = {name: _joined([part.vector for part in parts]).reshape(shapes[name]) for name, parts in made.items()}
+    patches, scales = {}, work.method.scales(taus, totals)
     if scales is not None or found.own:
         for t, task in enumerate(taus.tasks):
-            masks = {name: packed[t] for name, (_, packed) in pieces.items() if packed is not None}
+            masks = {n: _joined([part.masks[t] for part in parts]) for n, parts in made.items() if parts[0].masks}
             own = {name: taus.experts[task][name].clone() for name in found.own if name in taus.experts[task]}
-            patches[task] = Masked(
-                Bits(masks, {n: shapes[n] for n in masks}), 1.0 if scales is None else scales[task], own
-            )
-    return Merged(_with_means(taus, found), vector, taus.tasks, patches, found.aliases, _provenance(method, taus))
+            scale = 1.0 if scales is None else scales[task]
+            patches[task] = Masked(Bits(masks, {n: shapes[n] for n in masks}), scale, own)
+    return Merged(with_means(taus, found), vector, taus.tasks, patches, found.aliases, said)
 
 
-def _low_rank(taus: TaskVectors, found: Match, pieces: dict[str, tuple], t: int) -> LowRank:
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _low_rank(taus: TaskVectors, found: Match, made: dict[str, list[pieces.Merged]], t: int) -> LowRank:
     """One task's factors; a tensor without any is the task's own."""
     expert = taus.experts[taus.tasks[t]]
-    factors = {name: pairs[t] for name, (_, pairs) in pieces.items() if pairs}
-    own = [name for name in (*found.own, *(n for n in pieces if n not in factors)) if name in expert]
-    return LowRank(factors, {name: expert[name].to(taus.base[name].dtype, copy=True) for name in own})
-
-
-def _with_means(taus: TaskVectors, found: Match) -> Source:
-    if not found.mean:
-        return taus.base
-    means = {}
-    for name in found.mean:
-        having = [expert[name] for expert in taus.experts.values() if name in expert]
-        means[name] = torch.stack([t.to(torch.float64) for t in having]).mean(0).to(having[0].dtype)
-    return {**{name: taus.base[name] for name in taus.base}, **means}
-
-
-def _provenance(method: Method, taus: TaskVectors) -> dict:
-    def origin(source: Source) -> dict:
-        path = {"path": str(source.path)} if isinstance(source, Checkpoint) else {}
-        return {**path, "sha256": fingerprint(source)}
-
-    versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in VERSIONED}}
-    inputs = {"base": origin(taus.base), "experts": {task: origin(e) for task, e in taus.experts.items()}}
-    return {"method": method.label, "options": method.options(), "versions": versions, "inputs": inputs}
+    factors = {name: parts[0].factors[t] for name, parts in made.items() if parts[0].factors}
+    own = [name for name in (*found.own, *(n for n in made if n not in factors)) if name in expert]
+    return LowRank(factors, {name: as_own(taus, expert, name) for name in own})

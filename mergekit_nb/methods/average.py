@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.maths.elect import ordered_sum
-from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.methods.base import Grain, Method, Totals
 from mergekit_nb.weights.site import Site
 
 
@@ -23,6 +23,7 @@ class Average(Method):
 
     name: ClassVar[str] = "average"
     paper: ClassVar[str] = "Wortsman et al. 2022, arXiv:2203.05482"
+    grain: ClassVar[Grain] = "entry"
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         return ordered_sum(taus) / len(taus)

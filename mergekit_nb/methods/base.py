@@ -19,6 +19,7 @@ from mergekit_nb.weights.task_vectors import TaskVectors
 
 FRACTIONS = ("fraction", "share", "half the range of the chances")  # units of which a percentage is the likely slip
 Totals = tuple[Mapping[str, Tensor], ...]
+Grain = Literal["entry", "tensor"]
 Made = Tensor | tuple[Tensor, Tensor] | list[tuple[Tensor, Tensor]]
 
 
@@ -61,6 +62,8 @@ class Method(ABC):
     commutes: ClassVar[Literal["entries", "axes", "nothing"]] = "entries"  # which permutations of every model alike
     per_task: ClassVar[tuple[str, ...]] = ("weights", "scale")  # fields that may hold one number per task
     edit_rounds: ClassVar[int] = 0  # rounds of `measure` that `edit` needs
+    late: ClassVar[bool] = False  # True: `merge` does not look at the last round, which is measured in the same walk
+    grain: ClassVar[Grain] = "tensor"  # "entry": the same bits from any pieces of a tensor, flattened and cut anywhere
 
     def rounds(self, dtype: torch.dtype) -> int:
         """How many rounds of `measure` come before `merge`, when computing in this dtype."""
@@ -143,6 +146,14 @@ class Chain(Method):
     @property
     def edit_rounds(self) -> int:
         return self.first.edit_rounds + self.then.edit_rounds
+
+    @property
+    def grain(self) -> Grain:
+        return "entry" if self.first.grain == self.then.grain == "entry" else "tensor"
+
+    @property
+    def late(self) -> bool:
+        return self.then.late
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self.first.edit_rounds + self.then.rounds(dtype)
@@ -243,6 +254,7 @@ class After(Chain):
         return self.then.leaves if "masks" in self.then.leaves else self.first.leaves
 
     edit_rounds: ClassVar[int] = 0
+    late: ClassVar[bool] = False
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self.first.rounds(dtype) + self.then.post_rounds

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.maths.tall import tall_masks, votes
-from mergekit_nb.methods.base import Knob, Post, Totals
+from mergekit_nb.methods.base import Grain, Knob, Post, Totals
 from mergekit_nb.weights.site import Site
 
 
@@ -34,6 +34,7 @@ class Consensus(Post):
     scale: Annotated[float, Knob(-2, 5, "multiplier of the merged vector")] = 0.3
     name: ClassVar[str] = "consensus"
     paper: ClassVar[str] = "Wang et al. 2024, arXiv:2405.07813"
+    grain: ClassVar[Grain] = "entry"
     per_task: ClassVar[tuple[str, ...]] = ("threshold",)
 
     def post(

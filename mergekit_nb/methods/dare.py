@@ -12,7 +12,7 @@ from torch import Tensor
 from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.maths.noise import uniform
 from mergekit_nb.maths.prune import Rescale, above_rank, restore
-from mergekit_nb.methods.base import Knob, Method, Totals, weighted
+from mergekit_nb.methods.base import Grain, Knob, Method, Totals, weighted
 from mergekit_nb.methods.sphere import On
 from mergekit_nb.weights.site import Site
 
@@ -52,6 +52,12 @@ class Dare(Method):
         return self.by == "random"
 
     @property
+    def grain(self) -> Grain:
+        return (
+            "entry" if self.random and self.on == "task vectors" and self.rescale in ("expectation", None) else "tensor"
+        )
+
+    @property
     def commutes(self) -> str:
         return "nothing" if self.random else "entries"
 
@@ -71,11 +77,12 @@ class Dare(Method):
     def _dropped(self, site: Site, stack: Float[Tensor, "task *shape"]) -> Float[Tensor, "task *shape"]:
         edited = []
         for task, whole in zip(site.tasks, stack, strict=True):
-            pruned = torch.where(self._keep(task, site.name, whole), whole, torch.zeros_like(whole))
+            pruned = torch.where(self._keep(task, site, whole), whole, torch.zeros_like(whole))
             edited.append(restore(pruned, whole, self.drop, self.rescale))
         return torch.stack(edited)
 
-    def _keep(self, task: str, name: str, tau: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+    def _keep(self, task: str, site: Site, tau: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         if self.by == "magnitude":
             return above_rank(tau, int(tau.numel() * self.drop))
-        return (uniform(self.seed, task, name, 0, tau.numel()) >= self.drop).reshape(tau.shape).to(tau.device)
+        drawn = uniform(self.seed, task, site.name, site.start, site.start + tau.numel())
+        return (drawn >= self.drop).reshape(tau.shape).to(tau.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mergekit_nb.maths.elect import Tie, elect, mask, masked, rescale
 from mergekit_nb.maths.histogram import magnitude_sums, total
-from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.methods.base import Grain, Method, Totals
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
@@ -38,6 +38,8 @@ class Emr(Method):
     tie: Tie = "negative"
     name: ClassVar[str] = "emr"
     paper: ClassVar[str] = "Huang et al. 2024, arXiv:2405.17461"
+    grain: ClassVar[Grain] = "entry"
+    late: ClassVar[bool] = True
     leaves: ClassVar[str] = "shared vector + masks"
 
     def rounds(self, dtype: torch.dtype) -> int:

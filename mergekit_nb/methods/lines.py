@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mergekit_nb.maths import histogram
 from mergekit_nb.maths.elect import ordered_sum
-from mergekit_nb.methods.base import Knob, Post, Totals
+from mergekit_nb.methods.base import Grain, Knob, Post, Totals
 from mergekit_nb.weights.site import Site
 
 
@@ -40,6 +40,7 @@ class Lines(Post):
     blocks: tuple[str, ...] | None = None
     name: ClassVar[str] = "lines"
     paper: ClassVar[str] = "Wang et al. 2024, arXiv:2410.17146"
+    grain: ClassVar[Grain] = "entry"
     post_rounds: ClassVar[int] = 1
 
     def survey(self, site: Site, taus: Tensor, vector: Float[Tensor, "*shape"], totals: Totals) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mergekit_nb.methods.base import Knob, Method, Totals
+from mergekit_nb.methods.base import Grain, Knob, Method, Totals
 from mergekit_nb.weights.site import Site
 
 
@@ -27,6 +27,7 @@ class MagMax(Method):
     scale: Annotated[float, Knob(-2, 5, "multiplier of the merged vector")] = 0.5
     name: ClassVar[str] = "magmax"
     paper: ClassVar[str] = "Marczak et al. 2024, arXiv:2407.06322"
+    grain: ClassVar[Grain] = "entry"
     symmetric: ClassVar[bool] = False
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mergekit_nb.maths import compete, histogram
-from mergekit_nb.methods.base import Knob, Method, Totals
+from mergekit_nb.methods.base import Grain, Knob, Method, Totals
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
@@ -56,6 +56,10 @@ class Pcb(Method):
     @property
     def homogeneous(self) -> bool:
         return self.variant in ("D", "paper")  # the others take tanh of products in squared weight units
+
+    @property
+    def grain(self) -> Grain:
+        return "tensor" if self.variant == "paper" else "entry"  # the paper's ranges do not add up
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self._range_rounds(dtype) + histogram.rounds(dtype)

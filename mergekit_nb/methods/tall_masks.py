@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mergekit_nb.maths.tall import tall_masks
-from mergekit_nb.methods.base import Knob, Post, Totals
+from mergekit_nb.methods.base import Grain, Knob, Post, Totals
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.task_vectors import TaskVectors
 
@@ -33,6 +33,7 @@ class TallMasks(Post):
     threshold: Annotated[float, Knob(0, 10, "multiple of the distance to the merged model")] | tuple[float, ...] = 0.4
     name: ClassVar[str] = "tall_masks"
     paper: ClassVar[str] = "Wang et al. 2024, arXiv:2405.07813"
+    grain: ClassVar[Grain] = "entry"
     leaves: ClassVar[str] = "shared vector + masks"
     per_task: ClassVar[tuple[str, ...]] = ("threshold",)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mergekit_nb.maths.elect import ordered_sum
-from mergekit_nb.methods.base import Knob, Method, Totals, weighted
+from mergekit_nb.methods.base import Grain, Knob, Method, Totals, weighted
 from mergekit_nb.weights.site import Site
 
 
@@ -27,6 +27,7 @@ class TaskArithmetic(Method):
     weights: tuple[float, ...] | None = None
     name: ClassVar[str] = "task_arithmetic"
     paper: ClassVar[str] = "Ilharco et al. 2023, arXiv:2212.04089"
+    grain: ClassVar[Grain] = "entry"
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
         return self.scale * ordered_sum(weighted(taus, self.weights))

@@ -11,9 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mergekit_nb.maths import disjoint, histogram
+from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.maths.prune import above, largest
-from mergekit_nb.methods.base import Knob, Method, Totals, weighted
+from mergekit_nb.methods.base import Grain, Knob, Method, Totals, weighted
 from mergekit_nb.weights.site import Site
+
+SQUARES = "squares of "  # before a tensor's name
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Ties(Method):
     def commutes(self) -> str:
         return "axes" if self.scope == "row" and self.density < 1 else "entries"
 
+    @property
+    def grain(self) -> Grain:
+        return "entry" if (self.scope == "model" or self.density == 1) and not self._needs_norms else "tensor"
+
     def rounds(self, dtype: torch.dtype) -> int:
         return self._trim_rounds(dtype) + self._needs_norms + self._needs_majority
 
@@ -66,7 +73,8 @@ class Ties(Method):
             return {"counts": counts, "size": torch.tensor(site.size)}
         kept = self._trim(taus, totals)
         if self._needs_norms and done == trimming:
-            return {"squares": rearrange(kept.double() ** 2, "task ... -> task (...)").sum(1).cpu()}
+            # under the tensor's name: float64 sums are no exact ones, so they are added in the order of the model
+            return {SQUARES + site.name: rearrange(kept.double() ** 2, "task ... -> task (...)").sum(1).cpu()}
         return {"signs": self._signs(kept, totals).sum(dtype=torch.int64).cpu()}
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
@@ -114,7 +122,8 @@ class Ties(Method):
     def _signs(self, kept: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"] | None:
         norms = None
         if self._needs_norms:
-            norms = totals[self._trim_rounds(kept.dtype)]["squares"].to(kept.device, kept.dtype)
+            squares = [s for key, s in totals[self._trim_rounds(kept.dtype)].items() if key.startswith(SQUARES)]
+            norms = ordered_sum(torch.stack(squares)).to(kept.device, kept.dtype)
         return disjoint.signs(self._votes(kept), self.elect, norms)
 
     def _votes(self, kept: Float[Tensor, "task *shape"]) -> Float[Tensor, "task *shape"]:

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mergekit_nb.weights.source import Checkpoint, Lazy, Source, dtype_of, shape_of
+from mergekit_nb.weights.source import Checkpoint, Source, dtype_of, shape_of
+from mergekit_nb.weights.view import Lazy
 
 PREFIX = "base_model.model."  # PEFT's wrapper around the model
 FACTOR = re.compile(
@@ -132,6 +133,14 @@ class Adapted(Lazy):
             return tensor
         wide = tensor.detach().to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
         return (wide + self.change(name, wide)).to(tensor.dtype)
+
+    @property
+    def path(self) -> Path:
+        """Where the adapter lies."""
+        return self.adapter.path
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.base or name in self.own
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys([*self.base, *self.own]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from mergekit_nb.weights import disk
 from mergekit_nb.weights.modulators import LowRank, Masked
-from mergekit_nb.weights.source import Source
+from mergekit_nb.weights.shards import SHARD
+from mergekit_nb.weights.source import Source, dtype_of, nbytes_of, shape_of
+from mergekit_nb.weights.view import Lazy
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Merged:
             ValueError: a task is needed, or there is no such task; the message names the tasks.
         """
         patch = self._patch(task)
-        whole = {name: self._at(name, patch) for name in dict.fromkeys([*self.base, *self.aliases])}
+        whole = dict(Whole(self, task))
         if patch is not None:
             whole.update(patch.own)
         return whole
@@ -62,11 +64,8 @@ class Merged:
         if merged not in self.vector and (patch is None or merged not in patch.factors):
             return base.detach().clone()
         vector = self.vector[merged].to(base.device) if merged in self.vector else torch.zeros_like(base)
-        compute = torch.float64 if vector.dtype == torch.float64 else torch.float32
-        vector = vector.to(compute)
-        if patch is not None:
-            vector = patch.apply(merged, vector)
-        return (base.detach().to(compute) + vector).to(base.dtype)
+        vector = vector.to(torch.promote_types(vector.dtype, torch.float32))
+        return added(base, vector if patch is None else patch.apply(merged, vector))
 
     def _patch(self, task: str | None) -> Masked | LowRank | None:
         listed = ", ".join(self.tasks)
@@ -88,11 +87,11 @@ class Merged:
         A plain merge is one model. One with patches is the base and the shared vector, and per task its masks at one
         bit per entry and a float32 rescaler, or its factors, and its own tensors.
         """
-        base = sum(_bytes(self.base[name]) for name in self.base if name not in self.aliases)
+        base = sum(nbytes_of(self.base, name) for name in self.base if name not in self.aliases)
         if not self.patches:
             return {"shared": base, "patches": {}}
         patches = {task: disk.patch_bytes(patch, self.vector) for task, patch in self.patches.items()}
-        return {"shared": base + sum(map(_bytes, self.vector.values())), "patches": patches}
+        return {"shared": base + sum(nbytes_of(self.vector, name) for name in self.vector), "patches": patches}
 
     def apply_(self, module: nn.Module, task: str | None = None) -> nn.Module:
         """Switch a live module to a task, in place; `reset_` gives the base back.
@@ -106,22 +105,55 @@ class Merged:
         """Give a live module the base's weights, in place."""
         return _write_(module, {name: self.base[name] for name in self.base})
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, shard_size: int = SHARD) -> Path:
         """Write the merge into a folder, all of it or nothing; `mergekit_nb.load` reads it back, bit for bit.
 
         A plain merge is `model.safetensors`. One with patches is `base.safetensors`, `vector.safetensors` and
-        `patches/<task>.safetensors`, masks at one bit per entry. `recipe.json` holds the provenance.
+        `patches/<task>.safetensors`, masks at one bit per entry. `recipe.json` holds the provenance. What is larger than
+        `shard_size` bytes lies in several files with an index, `model-00001-of-00003.safetensors`.
 
         Raises:
             FileExistsError: the folder holds something else than an earlier merge.
             OSError: it cannot be written (disk full, no right to); what was there before is still there.
         """
-        model = None if self.patches else self.weights()
-        return disk.save(folder, self.base, self.vector, self.patches, model, self.recipe())
+        model = None if self.patches else Whole(self)
+        return disk.save(folder, self.base, self.vector, self.patches, model, self.recipe(), shard_size)
 
     def recipe(self) -> dict:
         """All that `load` needs beside the tensors, ready for JSON."""
         return {**self.provenance, "tasks": list(self.tasks), "aliases": dict(self.aliases)}
+
+
+def added(base: Tensor, vector: Tensor) -> Tensor:
+    """Base and vector added in float32 or wider, and rounded once to the base's dtype."""
+    compute = torch.promote_types(vector.dtype, torch.float32)
+    return (base.detach().to(compute) + vector.to(compute)).to(base.dtype)
+
+
+class Whole(Lazy):
+    """The full weights for one task, each tensor computed when asked for; without the task's own tensors."""
+
+    def __init__(self, merged: Merged, task: str | None = None):
+        self._merged, self._patch = merged, merged._patch(task)
+        self._names = dict.fromkeys([*merged.base, *merged.aliases])
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._merged._at(name, self._patch)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return shape_of(self._merged.base, self._merged.aliases.get(name, name))
+
+    def dtype(self, name: str) -> torch.dtype:
+        return dtype_of(self._merged.base, self._merged.aliases.get(name, name))
 
 
 def load(folder: str | Path, base: Source | None = None) -> Merged:
@@ -163,7 +195,3 @@ def _write_(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     for name, weight in weights.items():
         own[name].copy_(weight)
     return module
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

@@ -45,6 +45,9 @@ class Bits(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return unpack(self.packed[name], tuple(self.shapes[name]))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.packed
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.packed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from torch import Tensor
@@ -40,6 +40,7 @@ class Site:
         block: which repeated block of the model it lies in; None outside, and where nobody asked.
         source: the base's weights, for methods that look at weights and not at task vectors alone.
         experts: the experts' weights, where the task vectors are still theirs.
+        start: of a piece of the tensor, its first entry's number in the whole, row-major; `shape` is then the piece's.
     """
 
     name: str
@@ -48,10 +49,11 @@ class Site:
     block: Block | None = None
     source: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
     experts: Mapping[str, Mapping[str, Tensor]] | None = field(default=None, compare=False, repr=False)
+    start: int = 0
 
     @property
     def size(self) -> int:
-        """Number of entries."""
+        """Number of entries here: of the piece, where it is one."""
         return prod(self.shape)
 
     def base(self, like: Tensor) -> Tensor:
@@ -69,6 +71,10 @@ class Site:
         found = [getattr(self.experts[task], "factors", None) for task in self.tasks] if self.experts else [None]
         pairs = [factors(self.name, like) if factors else None for factors in found]
         return None if None in pairs else pairs
+
+    def piece(self, start: int, stop: int) -> Site:
+        """Entries start..stop of this tensor, as a flat tensor of their own."""
+        return replace(self, shape=(stop - start,), start=start)
 
 
 def layer_of(name: str) -> str:

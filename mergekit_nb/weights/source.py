@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+
+from mergekit_nb.weights.view import Lazy
 
 Source = Mapping[str, Tensor]
 
@@ -22,25 +25,33 @@ DTYPES = {
 }  # fmt: skip
 
 
-class Lazy(Mapping[str, Tensor]):
-    """Weights that know the shape and dtype of a tensor without making it."""
+INDEX = ".safetensors.index.json"
+HASHED = 1 << 16  # entries under one hash; the pieces of a merge begin at multiples of it
 
-    @abstractmethod
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor."""
 
-    @abstractmethod
-    def dtype(self, name: str) -> torch.dtype:
-        """The stored dtype of one tensor."""
+class Unreadable(ValueError):
+    """A file is there, and is not what it should be: cut short, or no safetensors at all."""
+
+    damaged = True
 
 
 class Checkpoint(Lazy):
-    """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor."""
+    """A safetensors checkpoint on disk, one file or many. Opening reads headers; `checkpoint[name]` reads one tensor.
+
+    `checkpoint[name]` maps the file into memory; `read_into` reads, so that a file cut short meanwhile is an error and
+    no crash, and pages that were read do not pile up.
+    """
 
     def __init__(self, path: str | Path, files: Mapping[str, Path]):
         self.path = Path(path)
         self._files = dict(files)
         self._handles: dict[Path, safe_open] = {}
+        self._headers: dict[Path, dict] = {}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files it lies in."""
+        return tuple(dict.fromkeys(self._files.values()))
 
     @classmethod
     def of(cls, file: Path) -> Checkpoint:
@@ -56,32 +67,55 @@ class Checkpoint(Lazy):
     def __getitem__(self, name: str) -> Tensor:
         return self._handle(name).get_tensor(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
     def __len__(self) -> int:
         return len(self._files)
 
+    def _header(self, name: str) -> dict:
+        file = self._files[name]
+        if file not in self._headers:
+            self._headers[file] = read_header(file)
+        return self._headers[file][name]
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tensor, from the header."""
-        return tuple(self._handle(name).get_slice(name).get_shape())
+        return tuple(self._header(name)["shape"])
 
     def dtype(self, name: str) -> torch.dtype:
         """The stored dtype of one tensor, from the header."""
-        stored = self._handle(name).get_slice(name).get_dtype()
+        stored = self._header(name)["dtype"]
         if stored not in DTYPES:
             raise ValueError(f"{self.path}: {name} is stored as {stored}, which torch has no dtype for")
         return DTYPES[stored]
 
+    def read_into(self, name: str, start: int, buffer: Tensor) -> None:
+        """Fill a contiguous 1-D buffer of the stored dtype with the entries from `start` on, row-major.
+
+        Raises:
+            OSError: the file is gone, or shorter than its header says.
+        """
+        file, left = self._files[name], memoryview(buffer.view(torch.uint8).numpy())
+        with builtins.open(file, "rb", buffering=0) as stream:
+            stream.seek(self._header(name)["begin"] + start * buffer.element_size())
+            while left:
+                if not (count := stream.readinto(left)):
+                    raise OSError(f"{file} ends within {name}: it was cut short since it was opened; fetch it again")
+                left = left[count:]
+
     def __reduce__(self):  # a worker process opens the files again
-        return Checkpoint, (self.path, self._files)
+        return Checkpoint, (self.path, {name: file.absolute() for name, file in self._files.items()})
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self)} tensors)"
 
 
 def open(source: str | Path | Source | nn.Module) -> Source:
-    """Open weights: a `.safetensors` file, a folder of them (with an index or without), a dict, a module, a PEFT adapter.
+    """Open weights: a `.safetensors` file, an index of several, a folder (with an index or without), a dict, a module, a PEFT adapter.
 
     Args:
         source: a path is opened lazily, by its headers; a module gives its `state_dict`, sharing memory; a mapping is
@@ -108,26 +142,56 @@ def open(source: str | Path | Source | nn.Module) -> Source:
         from mergekit_nb.weights.adapter import read  # it opens checkpoints itself
 
         return read(path)
+    if path.name.endswith(INDEX):
+        return Checkpoint(path, _indexed(path))
     return Checkpoint(path, _folder(path) if path.is_dir() else _file(path))
 
 
 def shape_of(source: Source, name: str) -> tuple[int, ...]:
-    """The shape of a tensor, read from the header where the source is a file."""
+    """The shape of a tensor, where the source is a file from its header."""
     return source.shape(name) if isinstance(source, Lazy) else tuple(source[name].shape)
 
 
 def dtype_of(source: Source, name: str) -> torch.dtype:
-    """The stored dtype of a tensor, read from the header where the source is a file."""
+    """The stored dtype of a tensor, where the source is a file from its header."""
     return source.dtype(name) if isinstance(source, Lazy) else source[name].dtype
+
+
+def nbytes_of(source: Source, name: str) -> int:
+    """How many bytes a tensor takes."""
+    return prod(shape_of(source, name)) * dtype_of(source, name).itemsize
+
+
+def entries(source: Source, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+    """Entries start..stop of one tensor, row-major, in its stored dtype: 1-D. Of a file only these are read.
+
+    Raises:
+        OSError: the file is gone or was cut short.
+    """
+    if not isinstance(source, Checkpoint):
+        return source[name].detach().reshape(-1)[start:stop]
+    stop = prod(source.shape(name)) if stop is None else stop
+    buffer = torch.empty(stop - start, dtype=source.dtype(name))
+    source.read_into(name, start, buffer)
+    return buffer
 
 
 def _open_file(file: Path) -> safe_open:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(
+        raise Unreadable(
             f"{file} is no readable safetensors file ({error}); it may be truncated: fetch it again"
         ) from None
+
+
+def read_header(file: Path) -> dict:
+    """name -> dtype, shape, and where in the file its bytes begin; safetensors itself has checked the file."""
+    with builtins.open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return {name: {**entry, "begin": 8 + length + entry["data_offsets"][0]} for name, entry in header.items()}
 
 
 def _file(path: Path) -> dict[str, Path]:
@@ -140,7 +204,7 @@ def _file(path: Path) -> dict[str, Path]:
 
 
 def _folder(path: Path) -> dict[str, Path]:
-    indexes = sorted(path.glob("*.safetensors.index.json"))
+    indexes = sorted(path.glob(f"*{INDEX}"))
     if len(indexes) > 1:
         raise ValueError(
             f"{path} holds {len(indexes)} indexes ({', '.join(i.name for i in indexes)}); name one file instead"
@@ -183,11 +247,29 @@ def _indexed(index: Path) -> dict[str, Path]:
     return files
 
 
-def fingerprint(source: Source) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all tensors, by name: the same for a file, a dict and a module."""
+def hashes(flat: Tensor) -> bytes:
+    """SHA-256 of every 65 536 entries that follow each other, joined.
+
+    Pieces of a tensor that begin at multiples of 65 536 give pieces of its hashes, in any order and on any machine.
+    """
+    raw = memoryview(flat.detach().cpu().contiguous().view(torch.uint8).numpy())
+    step = HASHED * flat.element_size()
+    return b"".join(hashlib.sha256(raw[i : i + step]).digest() for i in range(0, len(raw), step))
+
+
+def fingerprint(source: Source, known: Mapping[str, str] | None = None) -> str:
+    """SHA-256 over names, dtypes, shapes and `hashes` of all tensors, by name: the same for a file, a dict and a module.
+
+    Args:
+        known: SHA-256 of the `hashes` of tensors that were read already; the others are read, some at a time.
+    """
     digest = hashlib.sha256()
     for name in sorted(source):
-        tensor = source[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        shape = shape_of(source, name)
+        found = (known or {}).get(name) or hashlib.sha256(_hashes_of(source, name, prod(shape))).hexdigest()
+        digest.update(f"{name}\0{dtype_of(source, name)}\0{tuple(shape)}\0{found}\0".encode())
     return digest.hexdigest()
+
+
+def _hashes_of(source: Source, name: str, size: int, step: int = 16 * HASHED) -> bytes:
+    return b"".join(hashes(entries(source, name, i, min(i + step, size))) for i in range(0, size, step))

@@ -13,7 +13,7 @@ from torch import Tensor
 from mergekit_nb.weights.adapter import Adapted
 from mergekit_nb.weights.match import match
 from mergekit_nb.weights.site import Block, Site, blocks
-from mergekit_nb.weights.source import Source, shape_of
+from mergekit_nb.weights.source import Source, entries, shape_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,39 @@ class TaskVectors:
         Raises:
             ValueError: an entry is NaN or infinite; the message names the model and the tensor.
         """
-        base = self._finite("the base", self.base[name], name, device, dtype)
-        return torch.stack([self._change(task, name, base) for task in self.experts])
+        if self.adapted:
+            base = self._finite("the base", self.base[name], name, device, dtype)
+            return torch.stack([self._change(task, name, base) for task in self.experts])
+        return self.differences(name, *self.read(name), device, dtype).reshape(
+            len(self.tasks), *shape_of(self.base, name)
+        )
+
+    @property
+    def adapted(self) -> bool:
+        """Whether some expert is the base with an adapter: its task vectors are then asked for whole, by `at`."""
+        return any(isinstance(expert, Adapted) for expert in self.experts.values())
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Entries start..stop of one tensor in the base and in every expert, row-major, as they are stored: 1-D.
+
+        Raises:
+            OSError: a file is gone, or was cut short since it was opened.
+        """
+        return entries(self.base, name, start, stop), [entries(e, name, start, stop) for e in self.experts.values()]
+
+    def differences(
+        self, name: str, base: Tensor, experts: list[Tensor], device: str | torch.device, dtype: torch.dtype
+    ) -> Float[Tensor, "task n"]:
+        """The task vectors of what `read` read.
+
+        Raises:
+            ValueError: as `at`.
+        """
+        origin = self._finite("the base", base, name, device, dtype)
+        tuned = (
+            self._finite(task, expert, name, device, dtype) for task, expert in zip(self.tasks, experts, strict=True)
+        )
+        return torch.stack([expert - origin for expert in tuned])
 
     def _change(self, task: str, name: str, base: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         expert = self.experts[task]

@@ -23,18 +23,20 @@ def test_worker_processes_change_no_bit(base, experts):
             assert same(mk.merge(method, base, experts, executor=pool), mk.merge(method, base, experts))
 
 
-def test_progress_counts_every_tensor_of_every_round(base, experts):
+def test_progress_counts_every_byte_of_every_round(base, experts):
     seen = []
     mk.merge("ties", base, experts, progress=lambda done, total, text: seen.append((done, total, text)))
-    # 3 floating tensors, two rounds for the threshold, one for the majority sign, one to merge
-    assert seen[-1] == (12, 12, "merge by ties")
+    # 35 + 6 + 1 entries of 4 bytes in 4 models; two rounds for the threshold, one for the majority sign, one to merge
+    assert seen[-1] == (42 * 4 * 4 * 4, 42 * 4 * 4 * 4, "merge by ties")
+    assert len(seen) == 1 + 3 * 4
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
 
 
 def test_cancelled_when_asked(base, experts):
     flag = threading.Event()
-    with pytest.raises(mk.Cancelled, match="cancelled after 2 of 6"):
-        mk.merge("emr", base, experts, cancel=flag, progress=lambda done, total, text: done == 2 and flag.set())
+    with pytest.raises(mk.Cancelled, match="cancelled after 656 of 1344 bytes"):
+        # 35 + 6 entries of 4 bytes in 4 models, in the first of two rounds
+        mk.merge("lines", base, experts, cancel=flag, progress=lambda done, total, text: done == 656 and flag.set())
 
 
 def test_a_name_with_options_and_an_object_are_the_same(base, experts):

@@ -68,7 +68,7 @@ def test_a_write_that_fails_leaves_what_was_there(merged, tmp_path, monkeypatch)
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mergekit_nb.weights.disk.save_file", full)
+    monkeypatch.setattr("mergekit_nb.weights.shards.Shard.put", full)
     with pytest.raises(OSError, match="No space left on device.*nothing was changed"):
         merged.save(tmp_path / "m")
     assert [p.name for p in tmp_path.iterdir()] == ["m"]

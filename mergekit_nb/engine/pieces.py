@@ -1,0 +1,180 @@
+"""The smallest piece of work: some entries of one tensor, read from every model, then measured or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mergekit_nb.engine.fast import Fast, Finished, choose
+from mergekit_nb.engine.workers import threads
+from mergekit_nb.methods.base import Method, Totals, size_of
+from mergekit_nb.weights.modulators import pack
+from mergekit_nb.weights.rooms import Rooms
+from mergekit_nb.weights.site import Site
+from mergekit_nb.weights.source import HASHED, dtype_of, entries, hashes, shape_of
+from mergekit_nb.weights.task_vectors import TaskVectors
+
+WORTH = 1 << 22  # entries of a model from which on threads are worth their start
+
+ROOMS = Rooms()
+
+
+class Piece(NamedTuple):
+    """Entries start..stop of one tensor, row-major; `start` is a multiple of 65 536."""
+
+    name: str
+    start: int
+    stop: int
+
+
+class Measured(NamedTuple):
+    """What measuring one piece gave.
+
+    Attributes:
+        parts: numbers that add up over pieces.
+        hashes: of the base's piece and of every expert's, where they were asked for.
+    """
+
+    parts: dict[str, Tensor]
+    hashes: list[bytes]
+
+
+class Merged(NamedTuple):
+    """What merging one piece gave, flat and on the CPU.
+
+    Attributes:
+        base: the base's entries, as stored.
+        vector: the merged task vector: in the base's dtype where there are masks, else in the compute dtype; None where
+            each task has its own.
+        masks: per task, eight entries a byte; or None.
+        factors: per task `out rank` and `rank in`, where there is no shared vector.
+        hashes: as `Measured.hashes`.
+        parts: as `Measured.parts`, of a last round that `merge` does not wait for (`Method.late`).
+    """
+
+    base: Tensor
+    vector: Tensor | None
+    masks: list[Tensor] | None
+    factors: list[tuple[Tensor, Tensor]] | None
+    hashes: list[bytes]
+    parts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A method, the models it merges, and where it computes: all that a worker has to know. Picklable.
+
+    Attributes:
+        most: entries of one piece, a multiple of 65 536; methods that need whole tensors get them whole.
+    """
+
+    method: Method
+    taus: TaskVectors
+    device: torch.device
+    dtype: torch.dtype
+    most: int
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of measuring come before the merge."""
+        return self.method.rounds(self.dtype) - self.method.late
+
+    @cached_property
+    def fast(self) -> Fast | None:
+        """The method's compiled form, where there is one for this model and device."""
+        return None if self.taus.adapted else choose(self.method, size_of(self.taus), self.device, self.dtype)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "fast"}  # every worker finds its own
+
+    def pieces(self, names: Iterable[str]) -> Iterator[Piece]:
+        """All pieces of these tensors, in order; an empty tensor is one piece."""
+        for name in names:
+            size = self.size(name)
+            step = self.most if self.method.grain == "entry" and not self.taus.adapted else max(size, 1)
+            yield from (Piece(name, i, min(i + step, size)) for i in range(0, max(size, 1), step))
+
+    def size(self, name: str) -> int:
+        """Number of entries of one tensor."""
+        return self.taus.site(name).size
+
+    def nbytes(self, piece: Piece) -> int:
+        """How many bytes are read for a piece."""
+        width = sum(dtype_of(source, piece.name).itemsize for source in (self.taus.base, *self.taus.experts.values()))
+        return (piece.stop - piece.start) * width
+
+    @torch.no_grad()
+    def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
+        """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
+        base, experts = self._read(piece)
+        site = self._site(piece)
+        parts = self.fast and self.fast.measure(site, base, experts, totals)
+        if parts is None:
+            parts = self.method.measure(site, self._stack(piece, base, experts), totals)
+        return Measured(dict(parts), _hashes(base, experts, hashed))
+
+    @torch.no_grad()
+    def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
+        """One piece in the last round."""
+        base, experts = self._read(piece)
+        done = self.fast and self.fast.finish(self._site(piece), base, experts, totals)
+        vector, masks, factors, parts = done or self._readable(piece, base, experts, totals)
+        if vector is not None:
+            vector = vector.flatten().to(base.dtype if masks is not None else self.dtype).cpu()
+        return Merged(base.cpu(), vector, masks, factors, _hashes(base, experts, hashed), dict(parts))
+
+    def _readable(self, piece: Piece, base: Tensor, experts: list[Tensor], totals: Totals) -> Finished:
+        site, stack = self._site(piece), self._stack(piece, base, experts)
+        made = self.method.merge(site, stack, totals)
+        parts = self.method.measure(site, stack, totals) if self.method.late else {}
+        if isinstance(made, Tensor):
+            return Finished(made, None, None, parts)
+        if isinstance(made, list):
+            factors = [tuple(factor.to(base.dtype).cpu() for factor in pair) for pair in made]
+            return Finished(None, None, factors, parts)
+        vector, masks = made
+        return Finished(vector, [pack(mask).cpu() for mask in masks], None, parts)
+
+    def _read(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
+        """As `TaskVectors.read`; the experts' entries only until this thread reads again."""
+        experts = [ROOMS.entries(t, expert, *piece) for t, expert in enumerate(self.taus.experts.values())]
+        return entries(self.taus.base, *piece), experts
+
+    def _whole(self, piece: Piece) -> bool:
+        return piece.start == 0 and piece.stop == self.size(piece.name)
+
+    def _site(self, piece: Piece) -> Site:
+        site = self.taus.site(piece.name)
+        return site if self._whole(piece) else site.piece(piece.start, piece.stop)
+
+    def _stack(self, piece: Piece, base: Tensor, experts: list[Tensor]) -> Tensor:
+        if self.taus.adapted:
+            return self.taus.at(piece.name, self.device, self.dtype)
+        stack = self.taus.differences(piece.name, base, experts, self.device, self.dtype)
+        return stack.reshape(len(experts), *shape_of(self.taus.base, piece.name)) if self._whole(piece) else stack
+
+
+def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
+    return [hashes(flat) for flat in (base, *experts)] if wanted else []
+
+
+def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
+    """Add what one more piece was measured to be."""
+    for key, value in parts.items():
+        total[key] = total[key].add_(value) if key in total else value.clone()
+
+
+def busy(work: Work) -> int:
+    """How many threads of this process a merge uses: pieces run side by side, whole tensors use all cores by themselves."""
+    small = size_of(work.taus) < WORTH
+    return 1 if small or work.method.grain == "tensor" or work.device.type != "cpu" else threads()
+
+
+def most_entries(bytes_at_hand: int, bytes_an_entry: int) -> int:
+    """How many entries a piece may have: a multiple of 65 536, at least that."""
+    return max(bytes_at_hand // bytes_an_entry // HASHED, 1) * HASHED

@@ -1,0 +1,178 @@
+"""The portions of a result: the unit of work of a merge into a folder. A worker reads, merges and writes one by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mergekit_nb.engine import pieces
+from mergekit_nb.engine.job import Job
+from mergekit_nb.engine.pieces import Piece, Work, fold
+from mergekit_nb.engine.provenance import Hashes
+from mergekit_nb.engine.workers import by_threads
+from mergekit_nb.methods.base import Totals
+from mergekit_nb.weights.disk import LEFT, MASK, OWN, RIGHT, patch_stem
+from mergekit_nb.weights.merged import added
+from mergekit_nb.weights.shards import Shard, file_name, save, slot_of, write_text
+from mergekit_nb.weights.source import HASHED, Source, entries, shape_of
+from mergekit_nb.weights.source import open as open_source
+from mergekit_nb.weights.view import Under
+
+Tick = Callable[[int], None]
+STEP = 16 * HASHED  # entries copied at once
+
+
+@dataclass(frozen=True)
+class Portions:
+    """What workers do with a job, in a folder that they all see: measure a portion, or write it.
+
+    Attributes:
+        desk: that folder. What a portion was measured to be, its hashes and its files lie there once it is done.
+        threads: how many work at one portion.
+    """
+
+    job: Job
+    desk: Path
+    threads: int
+
+    def measured(self, place: int, done: int) -> Path:
+        """Where the numbers of a portion lie, of the round after `done` others."""
+        return self.desk / f"round-{done}" / f"{place:05d}.safetensors"
+
+    def hashes(self, place: int) -> Path:
+        """Where the hashes of what was read for a portion lie."""
+        return self.desk / "hashes" / f"{place:05d}.json"
+
+    def written(self, place: int) -> Path:
+        """What is there once all files of a portion are."""
+        return self.desk / "written" / f"{place:05d}"
+
+    def total(self, done: int) -> Path:
+        """Where the sums of a round lie."""
+        return self.desk / f"total-{done}.safetensors"
+
+    def totals(self, done: int) -> Totals:
+        """The sums of the first rounds."""
+        return tuple(load_file(self.total(earlier)) for earlier in range(done))
+
+    def measure(self, place: int, done: int, tick: Tick | None = None) -> None:
+        """One portion in the measuring round after `done` others."""
+        parts: dict[str, Tensor] = {}
+        hashes = Hashes(self.job.work.taus)
+        work = partial(self.job.work.measure, totals=self.totals(done), hashed=done == 0)
+        for piece, made in self._each(place, work, tick):
+            fold(parts, made.parts)
+            hashes.add(piece.name, made.hashes)
+        if done == 0:
+            write_text(self.hashes(place), json.dumps(hashes.digests()))
+        save(self.measured(place, done), parts)
+
+    def write(self, place: int, tick: Tick | None = None) -> None:
+        """The files of one portion."""
+        work, late, hashes = self.job.work, {}, Hashes(self.job.work.taus)
+        first = work.rounds == 0
+        merge = partial(_merge, work, self.totals(work.rounds), first, self.job.kind == "model")
+        scratch = self.desk / "factors" / uuid.uuid4().hex
+        with ExitStack() as files:
+            shards = self._shards(files, place)
+            self._copy(place, shards, tick or _ignore)
+            for number, (piece, made) in enumerate(self._each(place, merge, tick)):
+                fold(late, made.parts)
+                hashes.add(piece.name, made.hashes)
+                self._put(shards, piece, made, tick or _ignore)
+                if made.factors:
+                    save(scratch / f"{number:05d}.safetensors", _named(piece.name, made.factors))
+            if self.job.kind == "factors":
+                self._write_factors(files, place, scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+        if first:
+            write_text(self.hashes(place), json.dumps(hashes.digests()))
+        if work.method.late:
+            save(self.measured(place, work.rounds), late)
+        write_text(self.written(place), "")
+
+    def _each(self, place: int, work: Callable, tick: Tick | None) -> Iterator[tuple[Piece, pieces.Merged]]:
+        """`work` of every piece of the portion, in order."""
+        every = list(self.job.work.pieces(self.job.merged(place)))
+        for piece, made in zip(every, by_threads(work, every, self.threads), strict=True):
+            (tick or _ignore)(self.job.work.nbytes(piece))
+            yield piece, made
+
+    def _shards(self, files: ExitStack, place: int) -> dict[str, Shard]:
+        """The portion's files, by stem; a stem without tensors has none but the first."""
+        new, count = self.desk / "new", len(self.job.runs)
+        return {
+            stem: files.enter_context(Shard(new / file_name(stem, place, count), slots))
+            for stem, slots in self.job.slots(place).items()
+            if slots or place == 0
+        }
+
+    def _copy(self, place: int, shards: dict[str, Shard], tick: Tick) -> None:
+        """What is not merged: the base's own tensors, and in patches the experts'."""
+        job, merged = self.job, set(self.job.merged(place))
+        for name in job.runs[place]:
+            if name not in merged:
+                _stream(job.whole, name, shards[job.shared], name, tick)
+        if job.kind in ("masks", "own"):
+            for task, expert in job.work.taus.experts.items():
+                for name in job.own(place, expert):
+                    _stream(expert, name, shards[patch_stem(task)], OWN + name, tick)
+
+    def _put(self, shards: dict[str, Shard], piece: Piece, made: pieces.Merged, tick: Tick) -> None:
+        name, start = piece.name, piece.start
+        parts = [(self.job.shared, name, start, made.vector if self.job.kind == "model" else made.base)]
+        if self.job.kind in ("masks", "own"):
+            parts.append(("vector", name, start, made.vector))
+        for task, mask in zip(self.job.work.taus.tasks, made.masks or (), strict=False):
+            parts.append((patch_stem(task), MASK + name, start // 8, mask))
+        for stem, key, begin, flat in parts:
+            shards[stem].put(key, flat, begin)
+            tick(flat.numel() * flat.element_size())
+
+    def _write_factors(self, files: ExitStack, place: int, scratch: Path) -> None:
+        """Every task's factors, from where they were put; a tensor without any is the task's own."""
+        job, taus = self.job, self.job.work.taus
+        made = open_source(scratch) if scratch.exists() else {}
+        for t, task in enumerate(taus.tasks):
+            factors = Under(made, f"{t}/") if made else {}
+            alone = [n for n in job.merged(place) if LEFT + n not in factors]
+            expert = taus.experts[task]
+            tensors = dict(factors) | {OWN + n: job.as_own(expert, n) for n in (*job.own(place, expert), *alone)}
+            if tensors or place == 0:
+                file = self.desk / "new" / file_name(patch_stem(task), place, len(job.runs))
+                shard = files.enter_context(Shard(file, [slot_of(tensors, name) for name in tensors]))
+                for name, tensor in tensors.items():
+                    shard.put(name, tensor)
+
+
+def _merge(work: Work, totals: Totals, hashed: bool, adding: bool, piece: Piece) -> pieces.Merged:
+    made = work.merge(piece, totals, hashed)
+    return made._replace(vector=added(made.base, made.vector)) if adding else made
+
+
+def _stream(source: Source, name: str, shard: Shard, key: str, tick: Tick) -> None:
+    size = 1
+    for side in shape_of(source, name):
+        size *= side
+    for start in range(0, size, STEP):
+        flat = entries(source, name, start, min(start + STEP, size))
+        shard.put(key, flat, start)
+        tick(flat.numel() * flat.element_size())
+
+
+def _named(name: str, factors: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    sides = ((LEFT, 0), (RIGHT, 1))
+    return {f"{t}/{side}{name}": pair[i] for t, pair in enumerate(factors) for side, i in sides}
+
+
+def _ignore(_: int) -> None:
+    """Nobody counts."""

@@ -1,0 +1,50 @@
+"""How a merge was made: method, options, versions, and the hashes of all that went in."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+
+from mergekit_nb.engine.pieces import Work
+from mergekit_nb.weights.adapter import Adapted
+from mergekit_nb.weights.source import Checkpoint, Source, fingerprint
+from mergekit_nb.weights.task_vectors import TaskVectors
+
+VERSIONED = ("mergekit-nb", "torch", "safetensors")
+
+
+class Hashes:
+    """Hashes of the tensors that are merged, collected while they are read: in the base and in every expert."""
+
+    def __init__(self, taus: TaskVectors):
+        self._joined: list[dict[str, bytes]] = [{} for _ in range(len(taus.tasks) + 1)]
+
+    def add(self, name: str, hashes: list[bytes]) -> None:
+        """One more piece of a tensor, in order: of the base, then of every expert; nothing where none were made."""
+        for owner, more in zip(self._joined, hashes, strict=False):
+            owner[name] = owner.get(name, b"") + more
+
+    def digests(self) -> list[dict[str, str]]:
+        """SHA-256 of every tensor's hashes, of the base and of every expert."""
+        return [{name: hashlib.sha256(joined).hexdigest() for name, joined in owner.items()} for owner in self._joined]
+
+
+def versions() -> dict[str, str]:
+    """What did it."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in VERSIONED}}
+
+
+def provenance(work: Work, digests: list[dict[str, str]]) -> dict:
+    """What is noted of a merge; tensors without a digest are read for theirs."""
+
+    def origin(source: Source, known: dict[str, str]) -> dict:
+        path = {"path": str(source.path)} if isinstance(source, Checkpoint | Adapted) else {}
+        return {**path, "sha256": fingerprint(source, known)}
+
+    experts = zip(work.taus.experts.items(), digests[1:], strict=True)
+    inputs = {
+        "base": origin(work.taus.base, digests[0]),
+        "experts": {task: origin(expert, known) for (task, expert), known in experts},
+    }
+    return {"method": work.method.label, "options": work.method.options(), "versions": versions(), "inputs": inputs}

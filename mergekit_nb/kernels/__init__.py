@@ -1,0 +1,1 @@
+"""Hot loops compiled by numba, where it is installed: the same bits as maths/, which says what they mean"""

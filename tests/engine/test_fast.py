@@ -1,0 +1,146 @@
+"""Compiled loops give the bits of the readable definition, whatever the weights, the hyper-parameters and the pieces."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mergekit_nb.engine import fast, pieces
+from mergekit_nb.maths import histogram
+from mergekit_nb.methods import Average, Emr, Pcb, TaskArithmetic, Ties
+from mergekit_nb.methods.base import Method
+from mergekit_nb.weights.modulators import pack
+from mergekit_nb.weights.site import Site
+from mergekit_nb.weights.task_vectors import TaskVectors
+
+CPU = torch.device("cpu")
+METHODS = [
+    Average(),
+    TaskArithmetic(scale=0.7, weights=(1.0, -0.3, 0.77)),
+    Emr(),
+    Emr(tie="zero"),
+    Emr(tie="positive"),
+    Ties(),
+    Ties(density=1.0, zero_sign="positive"),
+    Ties(density=0.0),
+    Ties(merge_as="dis-sum", weights=(0.3, 0.5, 0.9)),
+    Ties(scope="tensor", density=0.3),
+    Ties(scope="tensor", density=0.0),
+    Ties(scope="tensor", density=0.93, divide_by="weights", weights=(0.3, 0.5, -0.9)),
+    Pcb(),
+    Pcb(variant="B", ratio=0.7, scale=(0.5, 1.0, 2.0)),
+    Pcb(ratio=1.0, q=0.0),
+]
+SIZES = [1, 7, 8, 2048, 2049, 5000]
+
+
+def models(size: int, seed: int, kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A base and three experts: as fine-tuned, on a coarse grid full of ties, or over the whole range of float32."""
+    g = torch.Generator().manual_seed(seed)
+    if kind == "wide":
+        exponents = torch.randint(-149, 100, (3, size), generator=g)
+        return torch.zeros(size), list(torch.randn(3, size, generator=g) * 2.0**exponents)
+    if kind == "ties":
+        base = torch.randint(-4, 5, (size,), generator=g) / 8
+        return base, list(base + torch.randint(-2, 3, (3, size), generator=g) / 16)
+    base = 0.02 * torch.randn(size, generator=g)
+    return base, list(base + 0.001 * torch.randn(3, size, generator=g))
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    """-0.0 is not 0.0 here."""
+    return x.contiguous().view(torch.int32)
+
+
+def readable(method: Method, site: Site, base: torch.Tensor, experts: list[torch.Tensor]) -> tuple:
+    """What the definition gives: the sums of every round, the vector, the packed masks."""
+    taus, totals = torch.stack([expert.float() - base.float() for expert in experts]), ()
+    for _ in range(method.rounds(torch.float32)):
+        totals += (method.measure(site, taus, totals),)
+    made = method.merge(site, taus, totals)
+    vector, masks = made if isinstance(made, tuple) else (made, [])
+    return totals, vector, [pack(mask) for mask in masks]
+
+
+def exact(part: torch.Tensor) -> list:
+    """Sums are compared by what they stand for: mantissas may lie in other bins."""
+    return [histogram.total(side, torch.float32).tolist() for side in part] if part.ndim == 4 else part.tolist()
+
+
+@pytest.mark.parametrize("kind", ["tuned", "ties", "wide"])
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@settings(max_examples=12)
+@given(size=st.sampled_from(SIZES), seed=st.integers(0, 999))
+def test_the_compiled_form_gives_the_bits_of_the_readable_one(method, kind, size, seed):
+    base, experts = models(size, seed, kind)
+    site = Site("w", (size,), ("a", "b", "c"))
+    compiled = fast.choose(method, fast.WORTH, CPU, torch.float32)
+    expected, vector, masks = readable(method, site, base, experts)
+    totals = ()
+    for earlier in expected:
+        part = compiled.measure(site, base, experts, totals)
+        assert {key: exact(value) for key, value in part.items()} == {k: exact(v) for k, v in earlier.items()}
+        totals += (part,)
+    done = compiled.finish(site, base, experts, totals)
+    assert torch.equal(bits(done.vector), bits(vector))
+    assert [mask.tolist() for mask in done.masks or []] == [mask.tolist() for mask in masks]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_any_stored_dtype_are_computed_in_float32(dtype):
+    base, experts = models(5000, 0, "tuned")
+    base, experts = base.to(dtype), [expert.to(dtype) for expert in experts]
+    site = Site("w", (5000,), ("a", "b", "c"))
+    done = fast.choose(Emr(), fast.WORTH, CPU, torch.float32).finish(site, base, experts, ())
+    _, vector, masks = readable(Emr(), site, base, experts)
+    assert torch.equal(bits(done.vector), bits(vector))
+    assert all(torch.equal(a, b) for a, b in zip(done.masks, masks, strict=True))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_broken_weight_is_left_to_the_readable_form_which_names_it(bad):
+    base, experts = models(5000, 0, "tuned")
+    experts[1][4321] = bad
+    work = work_on(Emr(), {"w": base}, {"a": {"w": experts[0]}, "svhn": {"w": experts[1]}})
+    assert work.fast.finish(work.taus.site("w"), base, experts, ()) is None
+    with pytest.raises(ValueError, match="svhn has 1 .* weights in w"):
+        work.merge(pieces.Piece("w", 0, 5000), ())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_pieces_of_a_tensor_give_the_same_bits_with_and_without_numba(method, monkeypatch):
+    base, experts = models(200_000, 1, "tuned")
+    taus = {"w": base}, {task: {"w": expert} for task, expert in zip("abc", experts, strict=True)}
+    compiled = merged(work_on(method, *taus))
+    monkeypatch.setattr(fast, "kernels", lambda: None)
+    plain = work_on(method, *taus)
+    assert plain.fast is None
+    assert torch.equal(bits(compiled), bits(merged(plain)))
+
+
+def test_small_models_other_devices_and_other_dtypes_are_left_alone():
+    assert fast.choose(Emr(), fast.WORTH - 1, CPU, torch.float32) is None
+    assert fast.choose(Emr(), fast.WORTH, torch.device("meta"), torch.float32) is None
+    assert fast.choose(Emr(), fast.WORTH, CPU, torch.float64) is None
+    assert fast.choose(Ties(elect="frequency"), fast.WORTH, CPU, torch.float32) is None
+    assert fast.choose(Pcb(variant="C"), fast.WORTH, CPU, torch.float32) is None
+
+
+def work_on(method: Method, base: dict, experts: dict) -> pieces.Work:
+    """Work in pieces of 65 536 entries, compiled however small the model."""
+    work = pieces.Work(method, TaskVectors.of(base, experts), CPU, torch.float32, 1 << 16)
+    work.__dict__["fast"] = fast.choose(method, fast.WORTH, CPU, torch.float32)
+    return work
+
+
+def merged(work: pieces.Work) -> torch.Tensor:
+    """The merged vector of the only tensor, measured and merged in pieces."""
+    totals = ()
+    for _ in range(work.rounds):
+        total = {}
+        for piece in work.pieces(["w"]):
+            pieces.fold(total, work.measure(piece, totals).parts)
+        totals += (total,)
+    return torch.cat([work.merge(piece, totals).vector for piece in work.pieces(["w"])])
