@@ -32,6 +32,10 @@ class Wudi(Method):
         rest: what other tensors get, the "base" as in the authors' code for ViTs or the "mean" as in fusion_bench.
         scale: multiplies the merged vector; the paper has no such coefficient, so it is not tuned by `mk.compare`.
 
+    The authors' rate fits their task vectors. On the embedded zoo, whose summed task vectors have entries of 0.014 (root mean
+    square), 300 steps of 1e-5 end near the start: on its validation split the sum is right on 13 % of the images, this
+    on 44 %, the closed form on 70 %, as task arithmetic at 0.2. `merge` warns where the steps cannot undo the sum.
+
     The authors merge only the attention and MLP weights of a ViT; here it is every matrix, `include` chooses. A task equal
     to the base counts for nothing; their code divides 0 by 0.
 

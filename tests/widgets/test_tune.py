@@ -23,7 +23,13 @@ SOON = 30  # seconds
 
 @pytest.fixture
 def panel(models, tasks):
-    return done(Tune(*models, tasks, limit=20))
+    return shown(Tune(*models, tasks, limit=20))
+
+
+def shown(panel):
+    """As when a page has drawn it."""
+    panel.figure._drawn = True
+    return done(panel)
 
 
 def done(panel):
@@ -37,6 +43,13 @@ def drawn(panel, name):
 
 def truth(panel, subject, limit=20):
     return evaluate(subject, panel.bench.tests, split="validation", limit=limit)["accuracy"].to_numpy()
+
+
+def test_nothing_is_measured_before_the_page_has_drawn_it(models, tasks):
+    panel = Tune(*models, tasks, limit=5)
+    assert not panel.job.running
+    assert not panel.trials
+    assert "is not measured yet" in panel.said.value
 
 
 def test_it_measures_at_once_and_shows_what_merge_and_evaluate_say(panel, models):
@@ -56,7 +69,7 @@ def test_only_validation_images_are_looked_at(models, tasks):
     for name, task in (tasks := dict(tasks)).items():
         spy = lambda which, task=task: asked.append(which) or task.split(which)  # noqa: E731
         tasks[name] = type(task)(**{**vars(task), "split": spy})
-    done(Tune(*models, tasks, limit=5))
+    shown(Tune(*models, tasks, limit=5))
     assert set(asked) == {"validation"}
 
 
@@ -121,13 +134,24 @@ def test_parts_that_do_not_go_together_are_told_and_the_old_ones_stay(panel, mon
     assert panel.problem.value == ""
 
 
+def test_methods_that_cannot_be_composed_are_told_when_they_are_chosen(panel):
+    panel.state.method = Emr()
+    panel.menus["before"].value = "knots"
+    assert "knots | emr" in panel.problem.value
+    assert panel.state.method == Emr()
+
+
 def test_what_a_merge_refuses_is_told_in_the_panel(panel, monkeypatch):
     monkeypatch.delenv("MERGEKIT_NB_STRICT")
-    panel.state.method = Knots() | Emr()
+
+    def refuse(*_, **__):
+        raise ValueError("these experts do not fit")
+
+    monkeypatch.setattr("mergekit_nb.widgets.tune.compute.merge", refuse)
+    panel.state.method = Ties()
     done(panel)
-    assert "leaves patches, which have no way back from this basis" in panel.problem.value
-    assert "traceback" not in panel.problem.value
-    assert drawn(panel, "now").size == 0 or not np.isfinite(drawn(panel, "now")).any()
+    assert panel.problem.value == "these experts do not fit"
+    assert panel.figure.data[PLACE["now"]].visible is False
 
 
 @pytest.mark.parametrize("name", mk.methods.taking(3))
@@ -267,6 +291,6 @@ def test_a_zoo_alone_is_enough_and_tasks_are_needed(models, tasks):
         base, experts = models
 
     Zoo.tasks = tasks
-    assert done(Tune(Zoo(), limit=5)).tasks == tuple(models[1])
+    assert shown(Tune(Zoo(), limit=5)).tasks == tuple(models[1])
     with pytest.raises(ValueError, match="needs tasks="):
         Tune(*models)

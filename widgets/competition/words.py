@@ -71,7 +71,7 @@ def _inter(contest: Contest, layer: int, name: str) -> str:
 def _drop(contest: Contest, layer: int, name: str) -> str:
     seen, ratio = contest.overview, contest.method.ratio
     return (
-        f"<b>Drop.</b> Each task keeps the highest {ratio:.3g} of its scores, over the whole model. "
+        f"<b>Drop.</b> Each task keeps the highest {100 * ratio:.3g} % of its scores, over the whole model. "
         f"In {name} that leaves {span(seen.kept[layer], contest.study.tasks, '.0%')}; "
         f"{seen.nobody[layer]:.0%} of its entries nobody keeps: they stay as in the base."
     )

@@ -12,7 +12,7 @@ import mergekit_nb as mk
 from mergekit_nb.evaluation.tasks import Task
 from mergekit_nb.methods import METHODS, Method, taking
 from mergekit_nb.widgets.accuracy_figure import Counts, mean
-from mergekit_nb.widgets.job import Job
+from mergekit_nb.widgets.job import Job, headless
 from mergekit_nb.widgets.models import Model, given, tests_of
 from mergekit_nb.widgets.panel import SHORT, Panel, bar, html
 from mergekit_nb.widgets.sliders import Sliders
@@ -32,7 +32,8 @@ Request = tuple[Method, int | None]
 class Tune(Panel):
     """Choose a method, move its hyper-parameters, and see the accuracy per task beside base, average and experts.
 
-    All of it is measured on *validation* images, off the main thread; what moves while a measurement runs overtakes it.
+    All of it is measured on *validation* images, off the main thread, from when the page shows it; what moves while a
+    measurement runs overtakes it.
 
     Args:
         base, experts, tasks: the models and what to test them on; or a zoo alone; or nothing, for the embedded zoo.
@@ -71,7 +72,9 @@ class Tune(Panel):
         self.children = [*self._controls(), self.problem, self.figure, self.page]
         self.state.observe(self.guarded(self._moved), ["method", "limit"])
         self._follow()
-        self.measure()
+        self.figure.observe(self.guarded(lambda _: self.measure()), "_drawn")  # before, nobody would see it
+        if headless():
+            self.measure()
 
     def measure(self) -> None:
         """Measure what is on show, and the references where they are not known. `job.wait()` waits for it."""
@@ -161,7 +164,7 @@ class Tune(Panel):
         try:
             self.state.method = new.joined()
             self.calm()
-        except (TypeError, StateError) as error:
+        except (TypeError, ValueError) as error:
             self._follow()
             self.complain(error if isinstance(error, StateError) else StateError(str(error)))
 
