@@ -63,6 +63,10 @@ def zipit(
         raise ValueError(f"zipping takes two networks or more; got {len(networks)}")
     if matching not in get_args(Matching):
         raise ValueError(f"matching is one of {', '.join(get_args(Matching))}; got {matching!r}")
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is one of {', '.join(get_args(Mode))}; got {mode!r}")
+    match = _matcher(matching, len(networks), alpha, beta, mode)
+    match(torch.eye(len(networks)))  # refuses numbers out of range before any network runs
     head = next(iter(several_times(batches)), None)
     if head is None:
         raise ValueError("there is nothing to measure on: batches is empty")
@@ -71,7 +75,6 @@ def zipit(
     spaces = _up_to(axes, stop_at)
     _check(networks, axes, spaces, stop_at)
     found = joint_moments(networks, batches, axes, [space.name for space in spaces], progress)
-    match = _matcher(matching, len(networks), alpha, beta, mode)
     zips = {space.name: _matched(match, found[space.name].correlation(), space) for space in spaces}
     zipped = assemble(networks, axes, zips, stop_at, example)
     return reset_statistics(zipped, batches) if reset else zipped

@@ -40,8 +40,9 @@ def graph_of(network: nn.Module, example: Tensor) -> fx.GraphModule:
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise ValueError(f"{said}; torch.export would freeze its batch norms. Zip it whole: stop_at=None")
     try:
+        pair = torch.cat([example, example])  # a batch of one would be taken for the only size there is
         shapes = ({0: torch.export.Dim.AUTO},)
-        return torch.export.export(copy.deepcopy(network).eval(), (example,), dynamic_shapes=shapes).module()
+        return torch.export.export(copy.deepcopy(network).eval(), (pair,), dynamic_shapes=shapes).module()
     except Exception as error:
         raise ValueError(
             f"{said}; torch.export says: {str(error).splitlines()[0]}. Zip it whole: stop_at=None"
@@ -49,43 +50,45 @@ def graph_of(network: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def _halved(network: fx.GraphModule, early: Set[str]) -> tuple[nn.Module, nn.Module]:
-    nodes = [node for node in network.graph.nodes if node.op != "output"]
-    at = _place(nodes, early)
+    nodes = [node for node in network.graph.nodes if node.op != "output" and node.target != "_guards_fn"]
     live = _live(nodes)
+    at = _place(nodes, live, early)
     after = set(nodes[at:])
     crossing = [node for node in nodes[:at] if node in live and any(_late(user, after) for user in node.users)]
-    result = next(node for node in network.graph.nodes if node.op == "output").args[0]
     inputs = [node for node in nodes if node.op == "placeholder"]
     constant = [node for node in nodes[:at] if node not in live]
     first = _part(network, inputs, [n for n in nodes[:at] if n not in inputs], tuple(crossing))
-    return first, _part(network, crossing, [*constant, *nodes[at:]], result)
+    return first, _part(network, crossing, [*constant, *nodes[at:]], _result(network))
+
+
+def _result(network: fx.GraphModule) -> object:
+    """What the graph gives; torch.export puts the outputs into a tuple, also a single one."""
+    given = next(node for node in network.graph.nodes if node.op == "output").args[0]
+    return given[0] if isinstance(given, tuple) and len(given) == 1 else given
 
 
 def _late(user: fx.Node, after: Set[fx.Node]) -> bool:
     return user in after or user.op == "output"
 
 
-def _place(nodes: Sequence[fx.Node], early: Set[str]) -> int:
+def _place(nodes: Sequence[fx.Node], live: Set[fx.Node], early: Set[str]) -> int:
     """The first node with a parameter of its own after the last that uses an early one."""
-    names = [_names(node) for node in nodes]
-    last = max(at for at, name in enumerate(names) if name and any(_inside(tensor, name) for tensor in early))
-    for at in range(last + 1, len(nodes)):
-        if names[at] and _has_weights(nodes[at]):
-            return at
-    return len(nodes)
+    used: dict[fx.Node, set[str]] = {}
+    for node in nodes:
+        used[node] = _own(node).union(*(used[source] for source in node.all_input_nodes if source not in live))
+    last = max(at for at, node in enumerate(nodes) if node in live and used[node] & early)
+    later = (at for at, node in enumerate(nodes) if at > last and node in live and used[node])
+    return next(later, len(nodes))
 
 
-def _names(node: fx.Node) -> str | None:
-    return str(node.target) if node.op in ("call_module", "get_attr") else None
-
-
-def _inside(tensor: str, name: str) -> bool:
-    return tensor == name or tensor.startswith(f"{name}.")
-
-
-def _has_weights(node: fx.Node) -> bool:
-    owner = node.graph.owning_module
-    return node.op == "get_attr" or any(True for _ in owner.get_submodule(str(node.target)).parameters())
+def _own(node: fx.Node) -> set[str]:
+    """Names of the parameters and buffers that a node brings in."""
+    if node.op == "get_attr":
+        return {str(node.target)}
+    if node.op != "call_module":
+        return set()
+    part = node.graph.owning_module.get_submodule(str(node.target))
+    return {f"{node.target}.{name}" for name in part.state_dict()}
 
 
 def _live(nodes: Iterable[fx.Node]) -> set[fx.Node]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mergekit_nb.models.axes import derive
+from mergekit_nb.models.halves import halves
 from mergekit_nb.weights.axes import Axes, Port, Space, permuted
 
 from .architectures import ARCHITECTURES, LARGE, made
@@ -70,6 +71,23 @@ def test_permuting_every_space_changes_no_output(name):
     assert len(axes.spaces) == SPACES.get(name, len(axes.spaces)) > 0
     assert axes.boundaries == BOUNDARIES.get(name, axes.boundaries)
     assert len(set(axes.names)) == len(axes.names)
+
+
+@pytest.mark.parametrize(
+    "name", ["vgg11_bn", "resnet18", "densenet121", "mobilenet_v2", "shufflenet", "language", "zoo"]
+)
+def test_cut_at_a_boundary_the_halves_make_the_whole(name):
+    network, inputs = made(name)
+    network, inputs = (network.visual, inputs[:1]) if name == "zoo" else (network, inputs)
+    axes = derive(network, inputs)
+    stop = axes.boundaries[len(axes.boundaries) // 2]
+    spaces = axes.spaces[: axes.names.index(stop) + 1]
+    early = {port.tensor for space in spaces for port in space.ports if port.role != "reads"}
+    ((first, second),) = halves([network], early, inputs[0])
+    assert not set(first.state_dict()) & set(second.state_dict())
+    assert len(first.state_dict()) + len(second.state_dict()) <= len(network.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(second(*first(*inputs)), network(*inputs))
 
 
 @pytest.mark.parametrize("name", ["mlp", "resnet20", "attention", "tied", "wide", "grouped", "option_a", "recurrent"])

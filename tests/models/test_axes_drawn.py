@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mergekit_nb.align.zipit import assemble
+from mergekit_nb.maths.matching import Zip, permute
 from mergekit_nb.models.axes import derive
 from mergekit_nb.weights.axes import permuted
 
@@ -61,7 +65,6 @@ class Drawn(nn.Module):
             return x
         if kind in ("add", "cat"):
             other = kept.pop() if kept else x
-            other = F.interpolate(other, (h, w))
             return x + other if kind == "add" else layer(torch.cat([x, other], 1))
         if kind == "layer norm":
             return layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -75,23 +78,58 @@ class Drawn(nn.Module):
             return layer(one * torch.sigmoid(two))
         if kind == "shuffle":
             return x.view(n, 3, c // 3, h, w).transpose(1, 2).reshape(n, c, h, w)
-        return F.max_pool2d(x, 2, ceil_mode=True) if kind == "pool" else layer(x)
+        return F.max_pool2d(x, 3, 1, 1) if kind == "pool" else layer(x)
 
 
-@given(st.lists(st.sampled_from(KINDS), max_size=8), st.booleans(), st.integers(0, 99))
-@settings(max_examples=60)
-def test_permuting_every_space_of_a_drawn_network_changes_nothing(kinds, flat, seed):
+def drawn(kinds: list[str], flat: bool, seed: int) -> tuple[Drawn, torch.Tensor]:
+    """A network, and pictures for it."""
     torch.manual_seed(seed)
     network = Drawn(kinds, flat).double().eval()
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             tensor.copy_(torch.rand(tensor.shape) + 0.5 if name.endswith("var") else torch.randn(tensor.shape) * 0.4)
-    x = torch.randn(2, 3, 8, 8).double()
+    return network, torch.randn(2, 3, 8, 8).double()
+
+
+def same(one: torch.Tensor, two: torch.Tensor) -> None:
+    torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9 * two.abs().max().item())
+
+
+NETWORKS = (st.lists(st.sampled_from(KINDS), max_size=8), st.booleans(), st.integers(0, 99))
+
+
+@given(*NETWORKS)
+@settings(max_examples=60)
+def test_permuting_every_space_of_a_drawn_network_changes_nothing(kinds, flat, seed):
+    network, x = drawn(kinds, flat, seed)
     axes = derive(network, x[:1])
     (before,) = outputs(network, (x,))
     network.load_state_dict(permuted(network.state_dict(), axes, shuffled(axes, seed)))
     (after,) = outputs(network, (x,))
-    torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9 * before.abs().max().item())
+    same(after, before)
+
+
+def planted(width: int, order: torch.Tensor) -> Zip:
+    """The matching of a network's features with those of its twin, which are in another order."""
+    likeness = torch.zeros(2 * width, 2 * width, dtype=torch.float64)
+    likeness[order, width + torch.arange(width)] = 1
+    return permute(likeness)
+
+
+@given(*NETWORKS)
+@settings(max_examples=20)
+def test_a_drawn_network_zipped_with_its_shuffled_twin_up_to_any_boundary_is_both(kinds, flat, seed):
+    network, x = drawn(kinds, flat, seed)
+    axes, twin = derive(network, x[:1]), copy.deepcopy(network)
+    order = shuffled(axes, seed)
+    twin.load_state_dict(permuted(network.state_dict(), axes, order))
+    zips = {space.name: planted(space.width, order[space.name]) for space in axes.spaces}
+    (before,) = outputs(network, (x,))
+    for stop in axes.boundaries:
+        early = {name: zips[name] for name in axes.names[: axes.names.index(stop) + 1]}
+        for out in outputs(assemble([network, twin], axes, early, stop, x[:1]), (x,)):
+            same(out, before)
+    same(*outputs(assemble([network, twin], axes, zips, None, x[:1]), (x,)), before)
 
 
 def test_most_of_them_have_spaces():

@@ -101,6 +101,15 @@ def test_the_order_of_features_does_not_matter_where_nothing_ties(seed, width, b
     assert back == set(zip_features(r, 2, 0.3, beta).groups)
 
 
+def test_the_correlation_that_was_handed_in_is_not_written_to():
+    r = torch.corrcoef(torch.randn(12, 30, generator=torch.Generator().manual_seed(6)))
+    before = r.clone()
+    for matching_of in (zip_features, matching.permute, matching.identity, matching.optimal):
+        matching_of(r, 2)
+    zip_features(r, 2, -1.0, 0.5, "official")
+    assert torch.equal(r, before)
+
+
 def test_three_models_whose_greedy_pairs_leave_no_way_out():
     # a1 b1, a2 c1 look best; then b2 and c2: three groups, each two of which share a model, where two were wanted
     r = torch.zeros(6, 6)
