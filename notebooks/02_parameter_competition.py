@@ -160,13 +160,14 @@ pd.DataFrame({"share of all weights": survivors.numpy()}, index=pd.RangeIndex(9,
 from mergekit_nb.widgets import Competition
 
 panel = Competition(zoo.base, zoo.experts, tasks=zoo.tasks)
+panel.state.step = "drop"
 panel
 
 # %% [markdown]
 # What the sliders say can be read, and set, from the next cell.
 
 # %%
-panel.state.step = "drop"
+panel.state.layer = "block 1"
 panel.state.as_dict()
 
 # %% [markdown]
