@@ -11,6 +11,7 @@ from mergekit_nb.notebooks import build
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in build.sources()]
 SECONDS = 90  # of one core, so that a busy machine does not matter
+LONGER = {"03_the_family": 240}  # every method there is
 
 
 def stored(source: Path) -> nbformat.NotebookNode:
@@ -55,6 +56,15 @@ def test_stored_outputs_show_neither_errors_nor_this_machine(source):
     assert "site-packages" not in said
 
 
+def test_what_the_family_claims_holds():
+    """The notebook computes each claim and prints whether it is true; its prose says that they are."""
+    source = next(path for path in build.sources() if path.stem == "03_the_family")
+    cell = next(cell for cell in stored(source).cells if cell.source.startswith("patches = "))
+    said = cell.outputs[-1].data["text/plain"]
+    assert said.count("True") == cell.source.count('    "')
+    assert "False" not in said
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("source", NOTEBOOKS)
 def test_a_notebook_runs_from_top_to_bottom_in_reasonable_time(source, monkeypatch):
@@ -62,5 +72,5 @@ def test_a_notebook_runs_from_top_to_bottom_in_reasonable_time(source, monkeypat
     notebook = jupytext.read(source)
     notebook.cells.append(nbformat.v4.new_code_cell("import time; print(time.process_time())"))
     notebook = build.execute(notebook)
-    assert float(notebook.cells[-1].outputs[0].text) < SECONDS
+    assert float(notebook.cells[-1].outputs[0].text) < LONGER.get(source.stem, SECONDS)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
