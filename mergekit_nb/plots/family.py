@@ -62,9 +62,10 @@ def leaderboard(table: pd.DataFrame, families: Mapping[str, str] | None = None) 
     fig.update_xaxes(title_text="MB for all tasks", type="log", tickvals=[1, 2, 5, 10, 20, 50], row=1, col=2)
     fig.update_xaxes(title_text="seconds to merge", type="log", tickvals=[0.01, 0.1, 1, 10, 100], row=1, col=3)
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=list(rows.index)[::-1], showgrid=True)
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
-    title = {"text": "What each method reaches, keeps and takes"}
-    return fig.update_layout(template="mk", title=title, height=170 + 21 * len(rows), legend=legend, margin={"t": 100})
+    tall = 190 + 21 * len(rows)
+    legend = {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0}
+    title = {"text": "What each method reaches, keeps and takes", "y": 1 - 25 / tall, "yref": "container"}
+    return fig.update_layout(template="mk", title=title, height=tall, legend=legend, margin={"t": 120})
 
 
 def recovered(grid: pd.DataFrame) -> pd.DataFrame:
