@@ -307,7 +307,7 @@ class FastPcb(Fast):
             histogram.prefixes(counted, method._cut_ranks(totals)) if counted else [torch.zeros(len(low)).long()] * 2
         )
         cut, top = (histogram.value(prefix, torch.float32, signed=True) for prefix in found)
-        weightless = ~method._varied(totals, torch.float32)
+        weightless = ~method.varied(totals, torch.float32)
         ends = (t.masked_fill(weightless, torch.inf).numpy() for t in (cut, top))
         return Known(low.numpy(), high.numpy(), torch.stack(found).numpy(), *ends)
 
