@@ -57,7 +57,9 @@ def zipit(
             that no module sees; no batch.
 
     Source: Stoica et al. 2024, ZipIt!, arXiv:2305.03053, section 4 and appendix C. As in the authors' code batch norm's
-        variances are mapped like its means, not with the squared matrix; they are re-estimated afterwards.
+        variances are mapped like its means, not with the squared matrix; they are re-estimated afterwards. A tied tensor
+        that writes and reads (an embedding) is mapped as what it does first: exact where all groups are as large as
+        there are networks.
     """
     if len(networks) < 2:
         raise ValueError(f"zipping takes two networks or more; got {len(networks)}")

@@ -12,7 +12,7 @@ from mergekit_nb.models.reshaping import Dims
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
-      "miopen_batch_norm", "batch_norm", made=True)  # fmt: skip
+      "_batch_norm_no_update", "miopen_batch_norm", "batch_norm", made=True)  # fmt: skip
 def batch_norm(call: Call) -> Any:
     """A shift and a scale per feature of axis 1, and its statistics."""
     x = call.dims("input")
