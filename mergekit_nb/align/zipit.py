@@ -56,10 +56,10 @@ def zipit(
         ValueError: an unknown boundary (the message lists the valid ones); networks that do not fit together; a space
             that no module sees; no batch.
 
-    Source: Stoica et al. 2024, ZipIt!, arXiv:2305.03053, section 4 and appendix C. As in the authors' code batch norm's
-        variances are mapped like its means, not with the squared matrix; they are re-estimated afterwards. A tied tensor
-        that writes and reads (an embedding) is mapped as what it does first: exact where all groups are as large as
-        there are networks.
+    Source: Stoica et al. 2023, ZipIt!, arXiv:2305.03053; code gstoica27/ZipIt, model_merger.py. As in the authors' code
+        batch norm's variances are mapped like its means, not with the squared matrix; they are re-estimated afterwards.
+        A tied tensor that writes and reads (an embedding) is mapped as what it does first: exact where all groups are
+        as large as there are networks.
     """
     if len(networks) < 2:
         raise ValueError(f"zipping takes two networks or more; got {len(networks)}")
