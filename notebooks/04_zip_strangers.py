@@ -176,7 +176,7 @@ curve.set_index(["method", "boundary"])[["accuracy", "low", "high", "flops"]].ro
 # Move the boundary yourself, look into a layer, click a group to see what excites its features:
 
 # %%
-# ZipWalk
+# ZipWalk(nets, tasks, batches)
 
 # %% [markdown]
 # ## 4. Is it always so?
@@ -217,7 +217,7 @@ plots.accuracy_by_task(everything[jointly].drop(columns="task").rename(columns={
 # The order of the means holds, but with the task told it holds far more clearly. On `fashion-3`, `fashion-4` and the triple, permuting is jointly a little better than
 # zipping, and on `fashion-4` the partial zip is worse than the full one. Two reasons show. The layers are narrow: 16 features have to do the work of 32. And joint accuracy asks
 # networks that never met to agree on who is surer. A network for pullovers has never seen a coat; even the ensemble, which zips nothing, loses more than a
-# quarter of the clothes to that.
+# fifth of the clothes to that.
 
 # %% [markdown]
 # ## 5. Why the average fails: a wall between two valleys
@@ -384,8 +384,8 @@ check(maps)
 # %% [markdown]
 # ## What you saw
 #
-# * Networks without a common parent compute with features in different places. Their average knows nothing.
+# * Networks without a common parent compute with features in different places. Their average knows next to nothing.
 # * ZipIt! makes alike features one, across networks and within: M takes the mean of a group, U hands it back. Permuting allows only one partner each.
-# * Batch norm's statistics must be measured again. Without that, nothing works.
+# * Batch norm's statistics must be measured again. Without that, even the zip is lost.
 # * Zip less and get more: the boundary trades cost for accuracy, between one network and the ensemble.
 # * Rooting needs training, but no data: start in the other's valley, learn from samples, then average.
