@@ -89,7 +89,7 @@ def pleas(
     Raises:
         ValueError: not two networks; a ratio or budget out of its range; a generator for batches.
 
-    Source: Nasery et al. 2025, PLeaS, arXiv:2407.02447; code SewoongLab/PLeaS-Merging, which fits by Adam and chooses
+    Source: Nasery et al. 2024, PLeaS, arXiv:2407.02447; code SewoongLab/PLeaS-Merging, which fits by Adam and chooses
         ratios by a commercial solver. There a layer's fit may not use the zero blocks between the two networks' own
         features, but masks inputs by the places of outputs; here by their own.
     """

@@ -62,7 +62,7 @@ def align(
     Raises:
         ValueError: weights without `axes`; batches for weights; two different architectures.
 
-    Source: Ainsworth et al. 2023, Git Re-Basin, arXiv:2209.04836, sections 3.1 and 3.2.
+    Source: Ainsworth et al. 2023, Git Re-Basin, arXiv:2209.04836.
     """
     if not isinstance(network, nn.Module) or not isinstance(to, nn.Module):
         if axes is None:
@@ -105,7 +105,7 @@ def weight_matching(
     Raises:
         ValueError: a tensor of the axes is in only one of the networks; an unknown space.
 
-    Source: Ainsworth et al. 2023, arXiv:2209.04836, section 3.2, algorithm 1; code samuela/git-re-basin,
+    Source: Ainsworth et al. 2023, arXiv:2209.04836, algorithm 1; code samuela/git-re-basin,
         weight_matching.py. There a step is taken where its own assignment gains; here where the objective does, which
         differs for a weight that both reads and writes a space.
     """
@@ -163,7 +163,7 @@ def activation_matching(a: nn.Module, b: nn.Module, batches: Iterable, axes: Axe
 
     Spaces that no module sees (heads inside an attention) are matched by weights, given all the others.
 
-    Source: Ainsworth et al. 2023, arXiv:2209.04836, section 3.1, there with inner products; correlations do not depend on
+    Source: Ainsworth et al. 2023, arXiv:2209.04836, activation matching, there with inner products; correlations do not depend on
         the features' scale, as in Li et al. 2016, arXiv:1511.07543, and in ZipIt!'s baseline.
     """
     return by_correlation(joint_moments([a, b], batches, axes), a, b, axes, seed)

@@ -67,7 +67,7 @@ def repair(
     Raises:
         ValueError: not two ends; no batch.
 
-    Source: Jordan et al. 2023, REPAIR, arXiv:2211.08403, section 3.
+    Source: Jordan et al. 2023, REPAIR, arXiv:2211.08403.
     """
     if len(ends) != 2:
         raise ValueError(f"REPAIR looks between two networks; got {len(ends)}")

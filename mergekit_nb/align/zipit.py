@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mergekit_nb.align.repair import reset as reset_statistics
 from mergekit_nb.align.zipped import Zipped
+from mergekit_nb.maths.constant import paired
 from mergekit_nb.maths.matching import Mode, Zip, blocks, first, identity, optimal, permute, spread, zip_features
 from mergekit_nb.models.axes import derive
 from mergekit_nb.models.halves import halves
@@ -42,7 +43,8 @@ def zipit(
     Args:
         networks: two or more; they are not touched. After the boundary they may differ (other classes).
         batches: tensors, or pairs (inputs, labels), of all networks' tasks mixed; a few hundred images are enough.
-        alpha, beta, mode: see `maths.matching.zip_features`.
+        alpha, beta, mode: see `maths.matching.zip_features`. "guarded" also pairs features that never vary with such of
+            the other networks.
         stop_at: the boundary up to which the networks are zipped, one of `derive(network, example).boundaries`; None
             zips all of them. What is read only (a classifier) is then averaged, which needs one output space.
         axes: the spaces; by default derived from the first network.
@@ -56,8 +58,10 @@ def zipit(
         ValueError: an unknown boundary (the message lists the valid ones); networks that do not fit together; a space
             that no module sees; no batch.
 
-    Source: Stoica et al. 2024, ZipIt!, arXiv:2305.03053, section 4 and appendix C. As in the authors' code batch norm's
-        variances are mapped like its means, not with the squared matrix; they are re-estimated afterwards.
+    Source: Stoica et al. 2023, ZipIt!, arXiv:2305.03053; code gstoica27/ZipIt, model_merger.py. As in the authors' code
+        batch norm's variances are mapped like its means, not with the squared matrix; they are re-estimated afterwards.
+        A tied tensor that writes and reads (an embedding) is mapped as what it does first: exact where all groups are
+        as large as there are networks.
     """
     if len(networks) < 2:
         raise ValueError(f"zipping takes two networks or more; got {len(networks)}")
@@ -75,7 +79,10 @@ def zipit(
     spaces = _up_to(axes, stop_at)
     _check(networks, axes, spaces, stop_at)
     found = joint_moments(networks, batches, axes, [space.name for space in spaces], progress)
-    zips = {space.name: _matched(match, found[space.name].correlation(), space) for space in spaces}
+    zips = {}
+    for space in spaces:
+        r = found[space.name].correlation()
+        zips[space.name] = _matched(match, r if mode == "official" else paired(r, len(networks)), space)
     zipped = assemble(networks, axes, zips, stop_at, example)
     return reset_statistics(zipped, batches) if reset else zipped
 

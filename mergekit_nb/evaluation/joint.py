@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import pandas as pd
@@ -17,6 +18,7 @@ from mergekit_nb.evaluation.interval import wilson
 from mergekit_nb.evaluation.tasks import Task, by_name
 
 Rule = Literal["max", "sum"]
+Gives = Literal["embeddings", "logits"]
 Net = nn.Module | Callable[[Tensor], Tensor | Sequence[Tensor]]
 
 
@@ -25,6 +27,7 @@ def joint(
     tasks: Mapping[str, Task] | Iterable[Task],
     *,
     rule: Rule = "max",
+    gives: Gives = "embeddings",
     scale: float = 100.0,
     split: str = "test",
     batch_size: int = 256,
@@ -34,10 +37,12 @@ def joint(
     """Joint accuracy, where the task of a picture is not told, and per-task accuracy, where it is.
 
     Args:
-        model: maps pictures to one embedding "b embed" (a whole network, a full zip), or to a list of them, one per task
-            in the tasks' order (a partial zip). Several models together are the ensemble: the n-th sees for task n.
+        model: maps pictures to one output (a whole network, a full zip), or to a list of them, one per task in the tasks'
+            order (a partial zip). Several models together are the ensemble: the n-th sees for task n.
         tasks: no class in two of them.
         rule: of several outputs, see `shares`. With one output there is nothing to choose.
+        gives: "embeddings": outputs "b embed", compared with the tasks' heads. "logits": of all classes of all tasks in
+            order, or, where there is one output per task, of that task's classes; the heads are not used.
         scale: logits are ``scale`` times the cosine of embedding and class.
         limit: at most so many pictures of each task.
 
@@ -46,21 +51,30 @@ def joint(
         then a row per task. The joint row pools all pictures.
 
     Raises:
-        ValueError: an unknown rule or split; a number of outputs that is neither 1 nor the number of tasks.
+        ValueError: an unknown rule, split or kind of output; a number of outputs that is neither 1 nor the number of tasks;
+            logits of other classes than the tasks'.
 
     Source: Stoica et al. 2023, "ZipIt!", arXiv:2305.03053; the rules are those of the authors' evaluation code.
     """
     if rule not in get_args(Rule):
         raise ValueError(f"rule is one of {', '.join(get_args(Rule))}; got {rule!r}")
+    if gives not in get_args(Gives):
+        raise ValueError(f"gives is one of {', '.join(get_args(Gives))}; got {gives!r}")
     tasks, device = by_name(tasks), pick(device)
     nets = [_ready(net, device) for net in (model if isinstance(model, Sequence) else [model])]
-    heads = torch.cat([task.head for task in tasks.values()]).to(device, torch.float32)
     owner = torch.cat([torch.full((len(task.classes),), place) for place, task in enumerate(tasks.values())]).to(device)
+    if gives == "embeddings":
+        logits_of = partial(
+            _cosines, torch.cat([task.head for task in tasks.values()]).to(device, torch.float32), scale
+        )
+    else:
+        logits_of = partial(_own_logits, owner)
     rows = []
     for place, (name, (pixels, labels)) in enumerate(read(tasks, split, limit).items()):
         first = int((owner < place).sum())
         for batch, label in zip(pixels.split(batch_size), (labels + first).split(batch_size), strict=True):
-            logits = _logits(nets, tasks[name].preprocess(batch.to(device)), heads, scale, len(tasks))
+            outputs = _outputs(nets, tasks[name].preprocess(batch.to(device)), len(tasks))
+            logits = [logits_of(out.float(), number) for number, out in enumerate(outputs)]
             rows.append(_counted(name, logits, label.to(device), owner, place, rule))
     return _table(pd.DataFrame(rows), list(tasks))
 
@@ -91,13 +105,30 @@ def _ready(net: Net, device: torch.device) -> Net:
 
 
 @torch.inference_mode()
-def _logits(nets: Sequence[Net], images: Tensor, heads: Tensor, scale: float, tasks: int) -> list[Tensor]:
-    """One "b class" over all classes, or one per task."""
+def _outputs(nets: Sequence[Net], images: Tensor, tasks: int) -> list[Tensor]:
+    """One output, or one per task."""
     found = [net(images) for net in nets]
     outputs = [out for of in found for out in ([of] if isinstance(of, Tensor) else of)]
     if len(outputs) not in (1, tasks):
         raise ValueError(f"{len(outputs)} outputs for {tasks} tasks: give one output for all tasks, or one for each")
-    return [scale * F.normalize(out.float(), dim=-1) @ heads.T for out in outputs]
+    return outputs
+
+
+def _cosines(heads: Tensor, scale: float, output: Tensor, number: int) -> Tensor:
+    """Logits "b class" over all classes, from embeddings."""
+    return scale * F.normalize(output, dim=-1) @ heads.T
+
+
+def _own_logits(owner: Tensor, output: Tensor, number: int) -> Tensor:
+    """Logits "b class" over all classes, from those of all or of the classes of task ``number``; -inf elsewhere."""
+    mine = owner == number
+    if output.shape[1] == len(owner):
+        return output
+    if output.shape[1] != mine.sum():
+        raise ValueError(
+            f"output {number + 1} has {output.shape[1]} logits; its task has {mine.sum()} classes, all tasks {len(owner)}"
+        )
+    return output.new_full((len(output), len(owner)), -torch.inf).masked_scatter(mine.expand(len(output), -1), output)
 
 
 def _counted(

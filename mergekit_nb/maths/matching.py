@@ -82,7 +82,7 @@ def zip_features(
     Raises:
         ValueError: the matrix is not square, not finite, or not divisible by the models; a number out of its range.
 
-    Source: Stoica et al. 2023, ZipIt!, arXiv:2305.03053, section 4; code gstoica27/ZipIt, matching_functions.py. The
+    Source: Stoica et al. 2023, ZipIt!, arXiv:2305.03053; code gstoica27/ZipIt, matching_functions.py. The
         authors' code (a) loses features when three or more models leave no finite entry, (b) for alpha <= 0 rules entries out at places
         counted before earlier deletions, (c) takes one merge within each model at `beta` 0, as it asks for the budget
         afterwards, (d) raises negative similarities by multiplying them, too.

@@ -27,7 +27,7 @@ def partial(order: Int[Tensor, " feature"], similarity: Float[Tensor, " feature"
         ratio: the share that stays apart, in [0, 1]: a pair is merged where its similarity is at least the `ratio`-quantile;
             with 1 none is (the authors' code then merges the most similar one, of features matched by their numbers).
 
-    Source: Nasery et al. 2025, PLeaS, arXiv:2407.02447; code SewoongLab/PLeaS-Merging, partial_matching.py.
+    Source: Nasery et al. 2024, PLeaS, arXiv:2407.02447; code SewoongLab/PLeaS-Merging, partial_matching.py.
     """
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratio is the share of features that stay apart, in [0, 1]; got {ratio}")

@@ -1,6 +1,6 @@
 """REPAIR's arithmetic: the mean and spread that a merged network's features should have, and the layer that gives them.
 
-Source of all of it: Jordan et al. 2023, REPAIR, arXiv:2211.08403, section 3; code KellerJordan/REPAIR, the notebook on the closed form.
+Source of all of it: Jordan et al. 2023, REPAIR, arXiv:2211.08403; code KellerJordan/REPAIR, the notebook on the closed form.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from mergekit_nb.models.trace import Trace
@@ -11,7 +11,7 @@ from mergekit_nb.weights.axes import Space
 Uses = Mapping[str, tuple[int, int]]  # a tensor's name -> the first and the last step that uses it
 
 
-def cuts(trace: Trace, spaces: Sequence[Space], carriers: Sequence[Mapping[int, object]]) -> tuple[Space, ...]:
+def cuts(trace: Trace, spaces: Sequence[Space], carriers: Sequence[Set[int]]) -> tuple[Space, ...]:
     """The same spaces, those marked as boundaries at which the network can be cut.
 
     Args:

@@ -26,7 +26,7 @@ def diagonal(model: nn.Module, x: Tensor, predict: Predict | None = None) -> dic
     Raises:
         ValueError: the logits are not "example class".
 
-    Source: Matena and Raffel 2022, arXiv:2111.09832, section 3; held to a golden vector of its authors' code.
+    Source: Matena and Raffel 2022, arXiv:2111.09832; held to a golden vector of its authors' code.
     """
     logits = Logits(model, predict or (lambda module, inputs: module(inputs)))
     weights = {name: p.detach() for name, p in logits.named_parameters() if p.requires_grad}

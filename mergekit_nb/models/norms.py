@@ -12,7 +12,7 @@ from mergekit_nb.models.reshaping import Dims
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
-      "miopen_batch_norm", "batch_norm", made=True)  # fmt: skip
+      "_batch_norm_no_update", "miopen_batch_norm", "batch_norm", made=True)  # fmt: skip
 def batch_norm(call: Call) -> Any:
     """A shift and a scale per feature of axis 1, and its statistics."""
     x = call.dims("input")
@@ -96,10 +96,12 @@ def _after(out: Tensor, dims: tuple[Axis, ...], over: set[int]) -> Dims:
     return tuple(dim for at, dim in enumerate(dims) if at not in over)
 
 
-@rule("max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d",
-      "_adaptive_avg_pool3d", "adaptive_max_pool2d", "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d",
-      "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "reflection_pad1d",
-      "reflection_pad2d", "replication_pad2d")  # fmt: skip
+@rule(
+    "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d", "upsample_nearest1d", "upsample_nearest2d",
+    "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d",
+    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "reflection_pad1d", "reflection_pad2d", "replication_pad2d",
+)  # fmt: skip
 def spatial(call: Call) -> Any:
     """The last axes are a grid of places; the features before them pass."""
     count = int(next(letter for letter in call.name if letter in "123"))

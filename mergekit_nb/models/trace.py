@@ -174,8 +174,8 @@ def watched(module: nn.Module, inputs: tuple) -> Trace:
     watch = Watch(module, inputs)
     trace = watch.trace
     with evaluating(module), unfused(), sdpa_kernel(SDPBackend.MATH), _hooked(module, watch) as calls, watch:
-        outputs = _tensors(module(*inputs))
-    trace.outputs = [watch.value(tensor) for tensor in outputs]
+        given = tree_leaves(module(*inputs))
+    trace.outputs = [watch.value(tensor) for tensor in _outputs(given)]
     for value in trace.outputs:
         for axis in settled(value.dims):
             fix(axis)
@@ -183,6 +183,17 @@ def watched(module: nn.Module, inputs: tuple) -> Trace:
     used = frozenset[str]().union(*(step.weights for step in trace.steps))
     trace.parameters = {name: value for name, value in watch.names.items() if value.weights & used}
     return trace
+
+
+def _outputs(given: list) -> list[Tensor]:
+    """The tensors a network gives: their features must stay where they are, so none may be overlooked."""
+    odd = [leaf for leaf in given if not isinstance(leaf, Tensor | int | float | str | None)]
+    if odd or not any(isinstance(leaf, Tensor) for leaf in given):
+        what = f"a {type(odd[0]).__name__}" if odd else "no tensor"
+        raise ValueError(
+            f"the model gives {what}; it has to give tensors, or tuples, lists or dicts of them; {BY_HAND}"
+        )
+    return [leaf for leaf in given if isinstance(leaf, Tensor)]
 
 
 @contextmanager

@@ -10,7 +10,10 @@ from mergekit_nb.evaluation.interval import mean_interval
 from mergekit_nb.plots import theme
 
 _USUAL = ("average", "task_arithmetic", "ties", "emr", "dare")  # these look the same in every figure
-_REFERENCES = {"base": (theme.TEXT, "triangle-down"), "individual": (theme.TEXT, "triangle-up")}
+_REFERENCES = {
+    "base": (theme.TEXT, "triangle-down"), "individual": (theme.TEXT, "triangle-up"),
+    "ensemble": (theme.TEXT, "triangle-up-open"),
+}  # fmt: skip
 
 
 def accuracy_by_task(table: pd.DataFrame) -> go.Figure:
@@ -65,7 +68,7 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _looks(methods: Iterable[str]) -> dict[str, dict]:
-    """Colour and shape both change from method to method; the two references, which merge nothing, are grey."""
+    """Colour and shape both change from method to method; the references, which merge nothing, are grey."""
     merges = [*_USUAL, *(method for method in methods if method not in (*_USUAL, *_REFERENCES))]
     looks = {method: (theme.COLOURS[i % 8], theme.SYMBOLS[i % 8]) for i, method in enumerate(merges)} | _REFERENCES
     line = {"width": 1, "color": theme.TEXT}

@@ -119,7 +119,7 @@ def permuted(weights: Source, axes: Axes, order: Mapping[str, Tensor]) -> dict[s
 def mapped(weights: Source, axes: Axes, maps: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     """The network seen through a pair of matrices per space: W <- M W where it is written, W <- W U where it is read.
 
-    Source: Stoica et al. 2024, ZipIt!, arXiv:2305.03053, section 4.2; what scales a feature is mapped as what writes it,
+    Source: Stoica et al. 2023, ZipIt!, arXiv:2305.03053; what scales a feature is mapped as what writes it,
     running variances too, as in the authors' code.
 
     Args:

@@ -12,7 +12,9 @@ from torch.testing import assert_close
 import mergekit_nb as mk
 from mergekit_nb.models.axes import derive
 from mergekit_nb.models.flops import flops
+from mergekit_nb.models.moments import joint_moments
 from mergekit_nb.models.resnet import ResNet
+from mergekit_nb.models.watch import unfused
 from mergekit_nb.weights.axes import Axes, Port, Probe, Space, permuted
 from tests.models.architectures import made
 from tests.models.test_axes import shuffled
@@ -42,7 +44,8 @@ def run(net: nn.Module, x: torch.Tensor):
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_network_zipped_with_itself_is_itself(stop_at, count):
     net, data = network(0), batches()
-    zipped = mk.zipit([net] * count, data, stop_at=stop_at, reset=False)
+    # a third copy is as like to the two that are one already as alpha says, and others of its own may be more
+    zipped = mk.zipit([net] * count, data, alpha=0.3 if count == 2 else 1.0, stop_at=stop_at, reset=False)
     outs = run(zipped, data[0])
     for out in [outs] if stop_at is None else outs:
         assert_close(out, run(net, data[0]), rtol=1e-4, atol=1e-5)
@@ -66,6 +69,33 @@ def test_a_hidden_permutation_is_found_and_undone(name):
         outs = run(zipped, data[0])
         for out in [outs] if stop_at is None else outs:
             assert_close(out, run(net, data[0]), rtol=1e-5, atol=1e-5)
+
+
+def test_heads_are_measured_inside_attention_that_calls_no_module():
+    net, inputs = made("language")
+    axes = derive(net, inputs)
+    heads = axes.space("layers.0.self_attn")
+    assert (heads.unit, heads.probe) == (4, Probe("layers.0.self_attn", "inside", -1, 0))
+    found = joint_moments([net], [inputs[0]], axes, [heads.name])[heads.name]
+    seen = {}
+    # what is projected, by another way: the projection's input, from its output
+    net.layers[0].self_attn.register_forward_hook(lambda part, _, out: seen.update(out=out[0], part=part))
+    with torch.no_grad(), unfused():
+        net(*inputs)
+    projection = seen["part"].out_proj
+    mixed = (seen["out"] - projection.bias) @ torch.linalg.inv(projection.weight.detach()).T
+    assert_close(found.mean, mixed.flatten(0, 1).mean(0).detach())
+    assert_close(run(mk.zipit([net, net], [inputs[0]]), inputs[0]), run(net, inputs[0]))
+
+
+@pytest.mark.parametrize("dead", [slice(0, 1), slice(None, None, 3), slice(None, None, 2)])
+def test_dead_features_do_not_keep_a_network_from_being_itself(dead):
+    for seed in range(4):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 3))
+        net[0].bias.data[dead] = -50.0
+        data = [torch.randn(30, 4)]
+        assert_close(run(mk.zipit([net, net], data), data[0]), run(net, data[0]))
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

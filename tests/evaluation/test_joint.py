@@ -116,3 +116,26 @@ def test_several_models_stand_below_each_other_under_their_names(tasks):
     for name, model in models.items():
         rows = table[table["method"] == name].drop(columns="method").reset_index(drop=True)
         assert rows.equals(joint(model, tasks, scale=3.0))
+
+
+def test_networks_with_a_head_for_their_own_classes_give_logits(tasks):
+    # the pixels are the logits: of two classes each, or of all four
+    own = joint(lambda x: [x[:, :2], x[:, 2:]], tasks, gives="logits")
+    assert own.equals(joint(lambda x: [x, x], tasks, gives="logits"))
+    pixels = torch.cat([of.preprocess(of.split("test")[0]) for of in tasks])
+    labels = torch.tensor([0, 1, 1, 2, 3])
+    guess = torch.cat([pixels[:, :2].softmax(1), pixels[:, 2:].softmax(1)], 1).argmax(1)
+    assert own["accuracy"][0] == pytest.approx((guess == labels).float().mean().item())
+    assert own["accuracy"][1:].tolist() == joint(nn.Identity(), tasks, gives="logits")["accuracy"][1:].tolist()
+
+
+def test_the_sum_of_heads_that_know_their_own_classes_only(tasks):
+    both = joint(lambda x: [x[:, :2], x[:, 2:]], tasks, gives="logits", rule="sum")
+    assert both.equals(joint(lambda x: [x[:, :2], x[:, 2:]], tasks, gives="logits", rule="max"))
+
+
+def test_logits_of_other_classes_are_refused(tasks):
+    with pytest.raises(ValueError, match="output 2 has 3 logits; its task has 2 classes, all tasks 4"):
+        joint(lambda x: [x[:, :2], x[:, :3]], tasks, gives="logits")
+    with pytest.raises(ValueError, match="gives is one of embeddings, logits; got 'scores'"):
+        joint(nn.Identity(), tasks, gives="scores")

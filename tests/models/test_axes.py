@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -191,6 +192,17 @@ def test_an_operation_that_is_not_known_is_refused_by_name():
         ValueError, match=r"inner runs _fft_r2c, and it is not known .*pass the spaces by hand: axes=Axes"
     ):
         derive(_nested(Spectrum()), torch.randn(3, 4))
+
+
+class Wrapped(nn.Linear):
+    def forward(self, x):
+        return SimpleNamespace(logits=super().forward(x))
+
+
+def test_an_output_that_cannot_be_looked_into_is_refused():
+    """Or its features would be taken for hidden ones."""
+    with pytest.raises(ValueError, match=r"the model gives a SimpleNamespace; it has to give tensors"):
+        derive(Wrapped(3, 4), torch.randn(1, 3))
 
 
 def test_an_unknown_operation_on_what_cannot_move_is_no_matter():

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
@@ -180,3 +182,14 @@ def test_the_same_seed_trains_the_same_network_and_another_does_not(built):
 def test_some_classes_are_numbered_anew():
     lot = pictures(np.zeros((6, 32, 32), np.uint8), np.array([4, 1, 7, 4, 0, 1]), "")
     assert pairs_build.some(lot, [4, 1]).labels.tolist() == [0, 1, 0, 1]
+
+
+def test_the_order_of_the_methods_holds_in_the_mean_over_the_pairs():
+    """As measured on test pictures, without the pair that alpha and beta were chosen on; see benchmarks/strangers.py."""
+    table = pd.read_csv(Path(zoo.__file__).parents[2] / "benchmarks" / "strangers.csv")
+    table = table[table["pair"] != table["pair"].iloc[0]]
+    for jointly in (True, False):
+        rows = table[(table["task"] == "joint") == jointly]
+        mean = rows.groupby(["method", "boundary"])["accuracy"].mean()
+        order = [("ensemble", "nothing"), ("zip", "layer1"), ("zip", "all"), ("permute", "all"), ("average", "all")]
+        assert [mean[name] for name in order] == sorted((mean[name] for name in order), reverse=True)
