@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,3 +134,12 @@ def test_gradual_sums_of_a_tasks_norm_do_not_depend_on_portions(models, tmp_path
     one, many = mk.load(tmp_path / "one").weights(), mk.load(tmp_path / "many").weights()
     assert all(torch.equal(one[name], many[name]) for name in one)
     assert not torch.equal(one["stem.weight"], mk.merge(TaskArithmetic(), *models).weights()["stem.weight"])
+
+
+def test_without_hashes_the_files_are_named_by_size_and_time(models, tmp_path):
+    mk.merge("emr", *models, hashes=False).save(tmp_path / "memory")
+    merged = mk.merge("emr", *models, hashes=False, out=tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "memory")
+    origin = merged.provenance["inputs"]["experts"]["b"]
+    assert set(origin) == {"path", "bytes", "changed"}
+    assert origin["bytes"] == Path(models[1]["b"]).stat().st_size
