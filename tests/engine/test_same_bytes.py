@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import mergekit_nb as mk
 from mergekit_nb.engine import pieces
+from mergekit_nb.maths import histogram
 from mergekit_nb.methods import Dare, Emr, Lines, TallMasks, TaskArithmetic, Ties
 from mergekit_nb.weights import shards
 from tests.engine.models_on_disk import TIGHT, contents, write_models
@@ -143,3 +144,9 @@ def test_without_hashes_the_files_are_named_by_size_and_time(models, tmp_path):
     origin = merged.provenance["inputs"]["experts"]["b"]
     assert set(origin) == {"path", "bytes", "changed"}
     assert origin["bytes"] == Path(models[1]["b"]).stat().st_size
+
+
+def test_exact_sums_stay_exact_over_as_many_pieces_as_there_are():
+    one = histogram.magnitude_sums(torch.tensor([[1.0, 1 + 2.0**-23]]))
+    many = one * 2**31  # beyond 2^53, from where on float64 drops odd numbers
+    assert torch.equal(many + one - many, one)
