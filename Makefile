@@ -18,7 +18,7 @@ test: .venv/.test chromium
 	$(BIN)/python -m pytest
 
 bench: .venv/.test
-	$(BIN)/python benchmarks/merge.py
+	$(BIN)/python benchmarks/bench.py
 
 notebooks: .venv/.test chromium
 	$(BIN)/python notebooks/build.py

@@ -1,6 +1,6 @@
 """Fills the README's tables from the code and from one measured file, so that no figure in it is typed.
 
-python benchmarks/readme.py            the tree and the tables, from benchmarks/zoo.csv
+python benchmarks/readme.py            the tree and the tables, from benchmarks/zoo.csv and, where it is there, bench.json
 python benchmarks/readme.py --measure  runs every method on the zoo's test split first, and writes that file
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ import pandas as pd
 from mergekit_nb.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-README, MEASURED = ROOT / "README.md", Path(__file__).parent / "zoo.csv"
+README, MEASURED, BENCH = ROOT / "README.md", Path(__file__).parent / "zoo.csv", Path(__file__).parent / "bench.json"
 FOLDERS = ["maths", "kernels", "weights", "methods", "models", "analysis", "engine", "evaluation", "zoo", "plots", ""]
 
 
@@ -62,10 +63,38 @@ def scores(frame: pd.DataFrame) -> str:
     return "\n".join(rows)
 
 
+def speed(found: dict) -> str:
+    """What a merge takes, beside its peers and the limit: one table for every family of models."""
+    lines = [f"{found['machine']}; medians of {found['runs']} interleaved runs; {_versions(found)}."]
+    for work, part in found["work"].items():
+        bound = part["jobs"]["limit"]["wall"]
+        lines += ["", f"**{work}**, {part['entries'] / 1e6:.0f} million weights each", ""]
+        lines += ["| | wall s | × limit | CPU s | MB above import | whole process s |", "|---|---|---|---|---|---|"]
+        for job, took in part["jobs"].items():
+            if "failed" in took:
+                lines.append(f"| {job} | {took['failed']} | | | | |")
+                continue
+            numbers = (took["wall"], took["wall"] / bound, took["cpu"])
+            cells = " | ".join(f"{number:.2f}" for number in numbers)
+            lines.append(f"| {job} | {cells} | {took['above_import_mb']:.0f} | {took['process_wall']:.1f} |")
+    return "\n".join(lines)
+
+
+def _versions(found: dict) -> str:
+    peers = [f"{name} {version}" for names in found["peers"].values() for name, version in names.items()]
+    return ", ".join(dict.fromkeys([f"torch {found['torch'].partition('+')[0]}", *peers]))
+
+
 def render(text: str) -> str:
     """The README with the part between each pair of markers made anew."""
     parts = {"tree": tree(), "methods": methods(), "scores": scores(pd.read_csv(MEASURED, keep_default_na=False))}
+    if BENCH.exists():
+        parts["speed"] = speed(json.loads(BENCH.read_text()))
     for name, made in parts.items():
+        if f"<!-- {name} -->" not in text:
+            raise ValueError(
+                f"README.md has no <!-- {name} --> for what was measured; write the pair of markers where it belongs"
+            )
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         head, _, rest = text.partition(start)
         text = f"{head}{start}\n{made}\n{end}{rest.partition(end)[2]}"

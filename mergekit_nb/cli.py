@@ -95,7 +95,7 @@ def merge(args: argparse.Namespace) -> None:
         raise ValueError(f"merge needs {', '.join(missing)}")
     choice = {"include": args.include, "exclude": args.exclude, "unmatched": args.unmatched}
     place = {"device": args.device, "dtype": getattr(torch, args.dtype), "progress": sys.stderr.isatty()}
-    files = {"memory": args.memory, "shard_size": args.shard_size, "resume": not args.fresh}
+    files = {"memory": args.memory, "shard_size": args.shard_size, "resume": not args.fresh, "hashes": not args.no_hashes}
     try:
         with _cluster(args.dask) as executor:
             merged = run(method, base, experts, out=out, executor=executor, **choice, **place, **files, **options)
@@ -312,6 +312,7 @@ def _merge_flags(sub: argparse.ArgumentParser, known: bool) -> None:
     sub.add_argument("--memory", metavar="2GB", help="how much may be held; default: a quarter of what is free")
     sub.add_argument("--shard-size", default="5GB", metavar="5GB", help="how large a file of the result may be")
     sub.add_argument("--fresh", action="store_true", help="begin anew where an earlier run was killed")
+    sub.add_argument("--no-hashes", action="store_true", help="do not hash the inputs for the provenance")
     sub.add_argument(
         "--dask", metavar="ADDRESS", help="let the workers of a Dask cluster do it, such as tcp://host:8786"
     )

@@ -94,7 +94,7 @@ def search(
     with ticker(progress, budget, f"search {start.label} by {optimizer}", cancel) as tick:
         tick(0)
         for candidate in _candidates(start, axes, proposals, budget):
-            value = float(judge(merge(candidate, base, experts, device=device, cancel=cancel)))
+            value = float(judge(merge(candidate, base, experts, device=device, hashes=False, cancel=cancel)))
             if not math.isfinite(value):
                 raise ValueError(
                     f"the score of {start.label} with {_values(candidate, bounds)} is {value}, not a number"

@@ -146,7 +146,7 @@ class FastEmr(Fast):
         sums = torch.zeros(2, rows.tasks, 256, dtype=torch.int64)
         tie = np.float32({"negative": -1, "zero": 0, "positive": 1}[self.method.tie])
         top = kernels().emr(rows.addresses, rows.size, tie, vector.numpy(), packed.numpy(), *sums.numpy())
-        return Finished(vector, list(packed), None, {site.name: sums[..., None].double()}) if _finite(top) else None
+        return Finished(vector, list(packed), None, {site.name: sums[..., None]}) if _finite(top) else None
 
     def measure(self, site, base, experts, totals):
         done = self.finish(site, base, experts, totals)

@@ -36,6 +36,7 @@ class Job:
         kind: what is written: one "model"; or base, shared vector and for every task "masks", its "own" tensors, or
             "factors".
         plan: what it takes.
+        hashed: whether the inputs are hashed.
     """
 
     work: Work
@@ -44,9 +45,12 @@ class Job:
     runs: list[list[str]]
     kind: Kind
     plan: Plan
+    hashed: bool
 
     @classmethod
-    def of(cls, work: Work, found: Match, memory: str | int | None, shard_size: str | int, handed_in: bool) -> Job:
+    def of(
+        cls, work: Work, found: Match, memory: str | int | None, shard_size: str | int, handed_in: bool, hashed: bool
+    ) -> Job:
         """The job, cut to fit the memory.
 
         Args:
@@ -64,7 +68,7 @@ class Job:
         plan = Plan(
             work.method.label, rounds, reads, writes, holds, len(runs), threads, most, work.method.grain != "entry"
         )
-        return cls(replace(work, most=most), found, whole, runs, kind, plan)
+        return cls(replace(work, most=most), found, whole, runs, kind, plan, hashed)
 
     @property
     def shared(self) -> str:

@@ -61,6 +61,7 @@ def identity(job: Job) -> dict | None:
         "tensors and files": hashlib.sha256(layout.encode()).hexdigest(),
         "device": job.work.device.type,
         "dtype": str(job.work.dtype),
+        "hashes": job.hashed,
         "versions": versions(),
         "inputs": inputs,
     }

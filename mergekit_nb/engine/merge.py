@@ -52,6 +52,7 @@ def merge(
     memory: str | int | None = None,
     shard_size: str | int = SHARD,
     resume: bool = True,
+    hashes: bool = True,
     progress: Progress = False,
     cancel: CancelFlag | None = None,
     **options,
@@ -73,6 +74,8 @@ def merge(
         memory: with `out`, how much may be held beside the program itself, "2GB"; None is a quarter of what is free.
         shard_size: with `out`, how large a file of the result may be, "5GB".
         resume: False begins anew where a run was killed.
+        hashes: whether the result names the SHA-256 of its inputs; False names size and time of change of their files,
+            and saves half a second of a core per gigabyte.
         progress: True, False or a callable(done, total, text); counted in bytes read and, with `out`, written.
         cancel: anything with `is_set()`; raises `Cancelled`, and leaves nothing of `out`.
 
@@ -82,8 +85,9 @@ def merge(
     """
     work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
     if out is None:
-        return _in_memory(work, found, executor, progress, cancel)
-    return write(Job.of(work, found, memory, shard_size, executor is not None), out, executor, resume, progress, cancel)
+        return _in_memory(work, found, executor, hashes, progress, cancel)
+    job = Job.of(work, found, memory, shard_size, executor is not None, hashes)
+    return write(job, out, executor, resume, progress, cancel)
 
 
 def plan(
@@ -103,7 +107,7 @@ def plan(
 ) -> Plan:
     """What `merge(..., out=folder)` would read, write and hold; arguments and errors as there. Reads headers only."""
     work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
-    return Job.of(work, found, memory, shard_size, executor is not None).plan
+    return Job.of(work, found, memory, shard_size, executor is not None, False).plan
 
 
 def _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options) -> tuple[Work, Match]:
@@ -118,20 +122,22 @@ def _prepared(method, base, experts, device, dtype, include, exclude, unmatched,
 
 
 def _in_memory(
-    work: Work, found: Match, executor: Executor | None, progress: Progress, cancel: CancelFlag | None
+    work: Work, found: Match, executor: Executor | None, hashed: bool, progress: Progress, cancel: CancelFlag | None
 ) -> Merged:
     totals, hashes, made = (), Hashes(work.taus), {}
     with ticker(progress, read_once(work) * (work.rounds + 1), f"merge by {work.method.label}", cancel, "B") as tick:
         tick(0)
         for done in range(work.rounds):
             total: dict[str, Tensor] = {}
-            for piece, found_here in _each(executor, work, partial(work.measure, totals=totals, hashed=not done)):
+            for piece, found_here in _each(
+                executor, work, partial(work.measure, totals=totals, hashed=hashed and not done)
+            ):
                 fold(total, found_here.parts)
                 hashes.add(piece.name, found_here.hashes)
                 tick(work.nbytes(piece))
             totals += (total,)
         late: dict[str, Tensor] = {}
-        for piece, part in _each(executor, work, partial(work.merge, totals=totals, hashed=not work.rounds)):
+        for piece, part in _each(executor, work, partial(work.merge, totals=totals, hashed=hashed and not work.rounds)):
             fold(late, part.parts)
             hashes.add(piece.name, part.hashes)
             made.setdefault(piece.name, []).append(part)
@@ -139,7 +145,7 @@ def _in_memory(
     totals += (late,) * work.method.late
     for note in work.method.notes(work.taus, totals):
         warnings.warn(note, stacklevel=3)
-    return _assembled(work, found, totals, made, hashes)
+    return _assembled(work, found, totals, made, provenance(work, hashes.digests() if hashed else None))
 
 
 def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result]) -> Iterator[tuple[Piece, Result]]:
@@ -193,10 +199,8 @@ def _what(experts: object) -> str:
     )
 
 
-def _assembled(
-    work: Work, found: Match, totals: Totals, made: dict[str, list[pieces.Merged]], hashes: Hashes
-) -> Merged:
-    taus, said = work.taus, provenance(work, hashes.digests())
+def _assembled(work: Work, found: Match, totals: Totals, made: dict[str, list[pieces.Merged]], said: dict) -> Merged:
+    taus = work.taus
     if any(parts[0].vector is None for parts in made.values()):
         patches = {task: _low_rank(taus, found, made, t) for t, task in enumerate(taus.tasks)}
         return Merged(with_means(taus, found), {}, taus.tasks, patches, found.aliases, said)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -90,7 +91,9 @@ class Work:
         return None if self.taus.adapted else choose(self.method, size_of(self.taus), self.device, self.dtype)
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "fast"}  # every worker finds its own
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("fast", "told")
+        }  # every worker finds its own
 
     def pieces(self, names: Iterable[str]) -> Iterator[Piece]:
         """All pieces of these tensors, in order; an empty tensor is one piece."""
@@ -111,6 +114,14 @@ class Work:
     @torch.no_grad()
     def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
         """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
+        return fitting(self, Work._measure, piece, totals, hashed)
+
+    @torch.no_grad()
+    def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
+        """One piece in the last round."""
+        return fitting(self, Work._merge, piece, totals, hashed)
+
+    def _measure(self, piece: Piece, totals: Totals, hashed: bool) -> Measured:
         base, experts = self._read(piece)
         site = self._site(piece)
         parts = self.fast and self.fast.measure(site, base, experts, totals)
@@ -118,9 +129,7 @@ class Work:
             parts = self.method.measure(site, self._stack(piece, base, experts), totals)
         return Measured(dict(parts), _hashes(base, experts, hashed))
 
-    @torch.no_grad()
-    def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
-        """One piece in the last round."""
+    def _merge(self, piece: Piece, totals: Totals, hashed: bool) -> Merged:
         base, experts = self._read(piece)
         done = self.fast and self.fast.finish(self._site(piece), base, experts, totals)
         vector, masks, factors, parts = done or self._readable(piece, base, experts, totals)
@@ -142,7 +151,8 @@ class Work:
 
     def _read(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
         """As `TaskVectors.read`; the experts' entries only until this thread reads again."""
-        experts = [ROOMS.entries(t, expert, *piece) for t, expert in enumerate(self.taus.experts.values())]
+        pinned = self.device.type == "cuda"
+        experts = [ROOMS.entries(t, expert, *piece, pinned) for t, expert in enumerate(self.taus.experts.values())]
         return entries(self.taus.base, *piece), experts
 
     def _whole(self, piece: Piece) -> bool:
@@ -169,10 +179,48 @@ def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
         total[key] = total[key].add_(value) if key in total else value.clone()
 
 
+def fitting(work: Work, do: Callable, piece: Piece, *rest) -> Measured | Merged:
+    """`do` of a piece. Where the device's memory is too small, of its halves; where even for the smallest, on the CPU."""
+    try:
+        return do(work, piece, *rest)
+    except torch.OutOfMemoryError:
+        if work.device.type == "cpu":
+            raise
+    if work.device.type == "cuda":
+        torch.cuda.empty_cache()
+    middle = piece.start + (piece.stop - piece.start) // 2 // HASHED * HASHED
+    if work.method.grain == "entry" and middle > piece.start:
+        halves = (piece._replace(stop=middle), piece._replace(start=middle))
+        return joined(*(fitting(work, do, half, *rest) for half in halves))
+    if "told" not in work.__dict__:
+        work.__dict__["told"] = True  # once a merge is enough
+        warnings.warn(
+            f"{work.device} has too little free memory for {piece.name}: merged on the CPU instead", stacklevel=2
+        )
+    return do(replace(work, device=torch.device("cpu")), piece, *rest)
+
+
+def joined(one: Measured | Merged, other: Measured | Merged) -> Measured | Merged:
+    """What two pieces that follow each other gave, as if they were one."""
+    parts: dict[str, Tensor] = {}
+    fold(parts, one.parts)
+    fold(parts, other.parts)
+    hashed = [first + second for first, second in zip(one.hashes, other.hashes, strict=True)]
+    if isinstance(one, Measured):
+        return Measured(parts, hashed)
+    masks = None if one.masks is None else list(map(torch.cat, zip(one.masks, other.masks, strict=True)))
+    base, vector = torch.cat([one.base, other.base]), torch.cat([one.vector, other.vector])
+    return Merged(base, vector, masks, None, hashed, parts)
+
+
 def busy(work: Work) -> int:
-    """How many threads of this process a merge uses: pieces run side by side, whole tensors use all cores by themselves."""
-    small = size_of(work.taus) < WORTH
-    return 1 if small or work.method.grain == "tensor" or work.device.type != "cpu" else threads()
+    """How many threads of this process a merge uses: pieces run side by side, whole tensors use all cores by themselves.
+
+    A GPU is fed by two: one reads into its pinned memory while the other's piece is computed.
+    """
+    if size_of(work.taus) < WORTH or work.method.grain == "tensor":
+        return 1
+    return {"cpu": threads(), "cuda": 2}.get(work.device.type, 1)
 
 
 def most_entries(bytes_at_hand: int, bytes_an_entry: int) -> int:

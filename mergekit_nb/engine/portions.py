@@ -68,7 +68,7 @@ class Portions:
         """One portion in the measuring round after `done` others."""
         parts: dict[str, Tensor] = {}
         hashes = Hashes(self.job.work.taus)
-        work = partial(self.job.work.measure, totals=self.totals(done), hashed=done == 0)
+        work = partial(self.job.work.measure, totals=self.totals(done), hashed=self.job.hashed and done == 0)
         for piece, made in self._each(place, work, tick):
             fold(parts, made.parts)
             hashes.add(piece.name, made.hashes)
@@ -80,7 +80,7 @@ class Portions:
         """The files of one portion."""
         work, late, hashes = self.job.work, {}, Hashes(self.job.work.taus)
         first = work.rounds == 0
-        merge = partial(_merge, work, self.totals(work.rounds), first, self.job.kind == "model")
+        merge = partial(_merge, work, self.totals(work.rounds), first and self.job.hashed, self.job.kind == "model")
         scratch = self.desk / "factors" / uuid.uuid4().hex
         with ExitStack() as files:
             shards = self._shards(files, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+from datetime import UTC, datetime
 
 from mergekit_nb.engine.pieces import Work
 from mergekit_nb.weights.adapter import Adapted
@@ -35,16 +36,26 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in VERSIONED}}
 
 
-def provenance(work: Work, digests: list[dict[str, str]]) -> dict:
-    """What is noted of a merge; tensors without a digest are read for theirs."""
+def provenance(work: Work, digests: list[dict[str, str]] | None) -> dict:
+    """What is noted of a merge; tensors without a digest are read for theirs. Without any digests nothing is read."""
 
-    def origin(source: Source, known: dict[str, str]) -> dict:
+    def origin(source: Source, known: dict[str, str] | None) -> dict:
         path = {"path": str(source.path)} if isinstance(source, Checkpoint | Adapted) else {}
-        return {**path, "sha256": fingerprint(source, known)}
+        return {**path, **(_stamp(source) if known is None else {"sha256": fingerprint(source, known)})}
 
+    digests = digests or [None] * (len(work.taus.tasks) + 1)
     experts = zip(work.taus.experts.items(), digests[1:], strict=True)
     inputs = {
         "base": origin(work.taus.base, digests[0]),
         "experts": {task: origin(expert, known) for (task, expert), known in experts},
     }
     return {"method": work.method.label, "options": work.method.options(), "versions": versions(), "inputs": inputs}
+
+
+def _stamp(source: Source) -> dict:
+    """Size and time of change of a checkpoint's files, instead of a hash."""
+    if not isinstance(source, Checkpoint):
+        return {}
+    stats = [file.stat() for file in source.files]
+    changed = datetime.fromtimestamp(max(stat.st_mtime for stat in stats), UTC).isoformat(timespec="seconds")
+    return {"bytes": sum(stat.st_size for stat in stats), "changed": changed}

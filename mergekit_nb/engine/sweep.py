@@ -82,7 +82,7 @@ def _all(executor: Executor | None, work: Callable, candidates: list[Method]) ->
 
 
 def _scored(score: Score, base: Source, experts: Mapping[str, Source], device: str, method: Method) -> dict:
-    found = score(merge(method, base, experts, device=device))
+    found = score(merge(method, base, experts, device=device, hashes=False))
     return dict(found) if isinstance(found, Mapping) else {"score": found}
 
 

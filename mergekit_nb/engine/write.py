@@ -126,7 +126,11 @@ def _finish(portions: Portions, totals: Totals) -> None:
     for place in range(len(job.runs)):
         for owner, more in zip(digests, json.loads(portions.hashes(place).read_text()), strict=True):
             owner.update(more)
-    recipe = {**provenance(job.work, digests), "tasks": list(taus.tasks), "aliases": dict(job.found.aliases)}
+    recipe = {
+        **provenance(job.work, digests if job.hashed else None),
+        "tasks": list(taus.tasks),
+        "aliases": dict(job.found.aliases),
+    }
     merged = [] if job.kind == "factors" else list(taus.names)
     finish(new, recipe, merged, _scales(job, totals))
 

@@ -89,10 +89,11 @@ def kth_smallest(taus: Tensor, rank: int) -> Tensor:
 
 
 def magnitude_sums(x: Tensor) -> Tensor:
-    """Sum of |x| over all but the first axis, exact: `task exponent part`, float64 integers, adds up over pieces.
+    """Sum of |x| over all but the first axis, exact: `task exponent part`, int64, adds up over pieces.
 
-    The mantissas of each exponent are added as integers (in float64, exact below 2^53: some 5e8 entries a piece);
-    float64 has too long a mantissa for that, so there its halves are added apart.
+    The mantissas of each exponent are added as integers (here in float64, exact below 2^53: some 5e8 entries a piece;
+    over pieces in int64, exact for a thousand times more); float64 has too long a mantissa for that, so there its halves
+    are added apart.
     """
     _, mantissa, _ = LAYOUT[x.dtype]
     sums = []
@@ -102,7 +103,7 @@ def magnitude_sums(x: Tensor) -> Tensor:
         parts = [(whole >> shift & (1 << PART) - 1).double() for shift in range(0, mantissa + 1, PART)]
         size = 1 << (x.dtype.itemsize * 8 - mantissa - 1)
         sums.append(torch.stack([torch.bincount(exponent, part, size) for part in parts], -1))
-    return torch.stack(sums).cpu()
+    return torch.stack(sums).to(torch.int64).cpu()
 
 
 def total(bins: Tensor, dtype: torch.dtype) -> Tensor:

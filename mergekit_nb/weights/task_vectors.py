@@ -101,7 +101,9 @@ class TaskVectors:
 
     @staticmethod
     def _finite(owner: str, tensor: Tensor, name: str, device: str | torch.device, dtype: torch.dtype) -> Tensor:
-        moved = tensor.detach().to(device=device).to(dtype)
+        moved = (
+            tensor.detach().to(device=device, non_blocking=True).to(dtype)
+        )  # from pinned memory; the check below waits
         bad = ~torch.isfinite(moved)
         if bad.any():
             kind = "NaN" if moved.isnan().any() else "infinite"

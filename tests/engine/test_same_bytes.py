@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import mergekit_nb as mk
 from mergekit_nb.engine import pieces
+from mergekit_nb.maths import histogram
 from mergekit_nb.methods import Dare, Emr, Lines, TallMasks, TaskArithmetic, Ties
 from mergekit_nb.weights import shards
 from tests.engine.models_on_disk import TIGHT, contents, write_models
@@ -133,3 +135,18 @@ def test_gradual_sums_of_a_tasks_norm_do_not_depend_on_portions(models, tmp_path
     one, many = mk.load(tmp_path / "one").weights(), mk.load(tmp_path / "many").weights()
     assert all(torch.equal(one[name], many[name]) for name in one)
     assert not torch.equal(one["stem.weight"], mk.merge(TaskArithmetic(), *models).weights()["stem.weight"])
+
+
+def test_without_hashes_the_files_are_named_by_size_and_time(models, tmp_path):
+    mk.merge("emr", *models, hashes=False).save(tmp_path / "memory")
+    merged = mk.merge("emr", *models, hashes=False, out=tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "memory")
+    origin = merged.provenance["inputs"]["experts"]["b"]
+    assert set(origin) == {"path", "bytes", "changed"}
+    assert origin["bytes"] == Path(models[1]["b"]).stat().st_size
+
+
+def test_exact_sums_stay_exact_over_as_many_pieces_as_there_are():
+    one = histogram.magnitude_sums(torch.tensor([[1.0, 1 + 2.0**-23]]))
+    many = one * 2**31  # beyond 2^53, from where on float64 drops odd numbers
+    assert torch.equal(many + one - many, one)

@@ -1,0 +1,80 @@
+"""What a merge takes is known beforehand, and said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import mergekit_nb as mk
+from mergekit_nb.engine import budget
+from tests.engine.models_on_disk import SHAPES, contents, write_models
+
+ENTRIES = sum(torch.Size(shape).numel() for shape in SHAPES.values())
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write_models(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("2GB", 2_000_000_000), ("1.5 GiB", 1_610_612_736), (1000, 1000), ("300k", 300_000), ("7b", 7)]
+)
+def test_sizes_are_read(text, count):
+    assert budget.parse(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "2 GBs", "-1GB", 0, "0.0001B", "1.2.3MB", None])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match=r"memory is a number of bytes, such as \"2GB\""):
+        budget.parse(text)
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e12, "2.5 TB")])
+def test_sizes_are_said(count, text):
+    assert budget.said(count) == text
+
+
+@pytest.mark.parametrize("method", ["average", "ties", "emr", "lines"])
+def test_it_writes_what_it_said(models, tmp_path, method):
+    plan = mk.plan(method, *models)
+    seen = []
+    mk.merge(method, *models, out=tmp_path / "out", progress=lambda done, total, text: seen.append((done, total)))
+    tensors = sum(len(raw) for name, raw in contents(tmp_path / "out").items() if name.endswith("safetensors"))
+    assert 0 < tensors - plan.writes < 10_000  # headers
+    rounds = {"average": 1, "ties": 4, "emr": 1, "lines": 2}[method]
+    assert plan.reads == rounds * 4 * 4 * ENTRIES  # four models of four bytes an entry
+    assert seen[0] == (0, plan.reads + plan.writes)
+    assert seen[-1] == (plan.reads + plan.writes, plan.reads + plan.writes)
+
+
+def test_it_says_what_it_will_take_before_it_begins(models, tmp_path, capsys):
+    small = {"memory": "80MB", "shard_size": "400kB"}
+    mk.merge("ties", *models, out=tmp_path / "out", progress=True, **small)
+    said, plan = capsys.readouterr().err, str(mk.plan("ties", *models, **small))
+    assert said.startswith(plan + "\n")
+    assert "(in 4 rounds), writes " in plan
+    assert "(3 portions), holds about " in plan
+    assert said.endswith("\n")
+    assert "100%" in said.splitlines()[-1]
+
+
+def test_too_little_memory_is_refused_with_what_is_needed(models):
+    with pytest.raises(
+        ValueError, match=r"memory='60MB' cannot hold emr of 3 experts in pieces: that takes ([\d.]+) MB"
+    ):
+        mk.plan("emr", *models, memory="60MB")
+    with pytest.raises(ValueError, match="cannot hold tsv of 3 experts in whole tensors") as caught:
+        mk.plan("tsv", *models, memory="60MB")
+    enough = str(caught.value).split('memory="')[1].split('"')[0]
+    assert mk.plan("tsv", *models, memory=enough).whole
+
+
+def test_memory_shapes_pieces_and_threads(models, monkeypatch):
+    monkeypatch.setattr("mergekit_nb.engine.pieces.WORTH", 0)
+    monkeypatch.setattr("mergekit_nb.engine.pieces.threads", lambda: 8)
+    tight, wide = (mk.plan("ties", *models, memory=memory) for memory in ("85MB", "2GB"))
+    assert (tight.threads, tight.most) == (2, 65_536)
+    assert wide.threads == 8
+    assert wide.most > tight.most
+    assert mk.plan("tsv", *models).threads == 1  # whole tensors take all cores by themselves
