@@ -133,7 +133,18 @@ class Watch(TorchDispatchMode):
         self._record(
             _name(func), list(sources.values()), live, list(zip(_tensors(out), _listed(out, every), strict=False))
         )
+        self._through(func, args, live)
         return out
+
+    def _through(self, func: OpOverload, args: tuple, live: bool) -> None:
+        """What is written into a view of a tensor is written into the tensor."""
+        if live and func._schema.is_mutable and isinstance(args[0], Tensor) and args[0]._base is not None:
+            whole = args[0]._base
+            before = self.value(whole)
+            after = self._keep(whole, before.dims, True)
+            self.trace.steps.append(
+                Step((self.value(args[0]), *([before] if before.live else [])), (after,), frozenset())
+            )
 
     def _weights(self, tensor: Tensor) -> bool:
         return not self.value(tensor).live and bool(self.value(tensor).weights)

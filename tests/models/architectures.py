@@ -118,6 +118,20 @@ class Wide(nn.Module):
         return self.head(torch.cat([small.flatten(1), x.amax((2, 3))], 1))
 
 
+class Written(nn.Module):
+    """Features are written into parts of a tensor of zeros; more follow when the first part was already used."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three, self.head = nn.Linear(5, 4), nn.Linear(5, 3), nn.Linear(9, 6), nn.Linear(15, 2)
+
+    def forward(self, x):
+        board = torch.zeros(len(x), 9, dtype=x.dtype)
+        board[:, :4] = F.relu(self.one(x))
+        board[:, 4:7] = torch.tanh(self.two(x))
+        return self.head(torch.cat([F.relu(self.three(board)), board], 1))
+
+
 class Recurrent(nn.Module):
     """Two layers of gated units in both directions; the last state is read."""
 
@@ -177,6 +191,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Te
     "crossed": (Crossed, lambda _: (torch.randn(2, 4, 5), torch.randn(2, 7, 4))),
     "language": (lambda: Language(False), lambda _: torch.randint(0, 11, (2, 6))),
     "tied": (lambda: Language(True), lambda _: torch.randint(0, 11, (2, 6))),
+    "written": (Written, lambda _: torch.randn(3, 5)),
     "recurrent": (Recurrent, lambda _: torch.randn(2, 4, 5)),
     "ViT-B-32": (vision_tower, lambda _: picture(224, 1)),
     "zoo": (clip, lambda model: (picture(32), words(model))),

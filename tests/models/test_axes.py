@@ -53,6 +53,7 @@ SPACES = {
     "zoo": 14,  # the same: 4 blocks that see and 2 that read
     "language": 5,
     "tied": 5,
+    "written": 4,  # two parts that are written, one that stays zero, what is made of them
 }
 BOUNDARIES = {
     "mlp": ("2", "3"),
@@ -60,6 +61,7 @@ BOUNDARIES = {
     "resnet50": ("conv1", "layer1", "layer2", "layer3", "layer4"),
     "language": ("norm",),
     "tied": (),
+    "written": ("two", "head"),  # when the board is full; when it is joined with what was made of it
     "ViT-B-32": ("ln_post",),
 }
 
