@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import runpy
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,21 @@ from mergekit_nb.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 README, MEASURED, BENCH = ROOT / "README.md", Path(__file__).parent / "zoo.csv", Path(__file__).parent / "bench.json"
-FOLDERS = ["maths", "kernels", "weights", "methods", "models", "analysis", "engine", "evaluation", "zoo", "plots", ""]
+STRANGERS = Path(__file__).parent / "strangers.csv"
+FOLDERS = [
+    "maths",
+    "kernels",
+    "weights",
+    "methods",
+    "models",
+    "analysis",
+    "align",
+    "engine",
+    "evaluation",
+    "zoo",
+    "plots",
+    "",
+]
 
 
 def tree() -> str:
@@ -63,6 +78,25 @@ def scores(frame: pd.DataFrame) -> str:
     return "\n".join(rows)
 
 
+def strangers(frame: pd.DataFrame) -> str:
+    """Joint accuracy of zips, boundary by boundary, and of what they are held against."""
+    found = runpy.run_path(str(STRANGERS.with_suffix(".py")))["summary"](frame)
+    boundaries = list(found.loc["zip"].index)
+    rows = ["| up to | " + " | ".join(boundaries) + " |", "|---|" + "---|" * len(boundaries)]
+    for method in ("zip", "permute", "average"):
+        rows.append(f"| {method} | " + " | ".join(_spread(found.loc[method, b]) for b in boundaries) + " |")
+    ends = {"ensemble of both networks": "ensemble", "one network alone": "alone"}
+    brackets = "; ".join(f"{words} {_spread(found.loc[name].iloc[0])}" for words, name in ends.items())
+    count = int(found.loc["zip"]["count"].iloc[0])
+    return "\n".join(
+        [*rows, "", f"Joint accuracy on test pictures, %: mean ± standard deviation over {count} pairs. {brackets}."]
+    )
+
+
+def _spread(row: pd.Series) -> str:
+    return f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}"
+
+
 def speed(found: dict) -> str:
     """What a merge takes, beside its peers and the limit: one table for every family of models."""
     lines = [f"{found['machine']}; medians of {found['runs']} interleaved runs; {_versions(found)}."]
@@ -88,6 +122,7 @@ def _versions(found: dict) -> str:
 def render(text: str) -> str:
     """The README with the part between each pair of markers made anew."""
     parts = {"tree": tree(), "methods": methods(), "scores": scores(pd.read_csv(MEASURED, keep_default_na=False))}
+    parts["strangers"] = strangers(pd.read_csv(STRANGERS))
     if BENCH.exists():
         parts["speed"] = speed(json.loads(BENCH.read_text()))
     for name, made in parts.items():
