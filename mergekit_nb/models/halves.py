@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterable, Sequence, Set
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+_ONE_AT_A_TIME = threading.Lock()  # fx puts itself in the place of nn.Module.__call__: two at once would leave it there
 
 
 def halves(networks: Sequence[nn.Module], early: Set[str], example: Tensor) -> list[tuple[nn.Module, nn.Module]]:
@@ -33,8 +36,14 @@ def graph_of(network: nn.Module, example: Tensor) -> fx.GraphModule:
     Raises:
         ValueError: neither can; or only torch.export can, which leaves batch norm no way to be re-estimated.
     """
+    with _ONE_AT_A_TIME:
+        return _graph_of(network, example)
+
+
+def _graph_of(network: nn.Module, example: Tensor) -> fx.GraphModule:
     try:
-        return fx.symbolic_trace(network)
+        tracer = _Tracer()
+        return fx.GraphModule(network, tracer.trace(network), type(network).__name__)
     except Exception as error:  # tracing runs the network's own code, which may raise anything
         said = f"{type(network).__name__} cannot be cut in two: torch.fx says: {str(error).splitlines()[0]}"
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
@@ -47,6 +56,19 @@ def graph_of(network: nn.Module, example: Tensor) -> fx.GraphModule:
         raise ValueError(
             f"{said}; torch.export says: {str(error).splitlines()[0]}. Zip it whole: stop_at=None"
         ) from None
+
+
+class _Tracer(fx.Tracer):
+    """It follows its own thread only: what others call meanwhile, a panel that measures for one, is none of its business."""
+
+    def __init__(self):
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m, forward, args, kwargs):
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
 
 def _halved(network: fx.GraphModule, early: Set[str]) -> tuple[nn.Module, nn.Module]:
