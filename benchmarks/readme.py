@@ -16,7 +16,7 @@ from mergekit_nb.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 README, MEASURED = ROOT / "README.md", Path(__file__).parent / "zoo.csv"
-FOLDERS = ["maths", "weights", "methods", "models", "analysis", "engine", "evaluation", "zoo", "plots", ""]
+FOLDERS = ["maths", "weights", "methods", "models", "analysis", "engine", "align", "evaluation", "zoo", "plots", ""]
 
 
 def tree() -> str:
