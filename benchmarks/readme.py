@@ -19,26 +19,13 @@ from mergekit_nb.methods import METHODS
 ROOT = Path(__file__).parents[1]
 README, MEASURED, BENCH = ROOT / "README.md", Path(__file__).parent / "zoo.csv", Path(__file__).parent / "bench.json"
 STRANGERS = Path(__file__).parent / "strangers.csv"
-FOLDERS = [
-    "maths",
-    "kernels",
-    "weights",
-    "methods",
-    "models",
-    "analysis",
-    "align",
-    "engine",
-    "evaluation",
-    "zoo",
-    "plots",
-    "",
-]
+FOLDERS = "maths kernels weights methods models analysis align engine evaluation zoo plots".split()
 
 
 def tree() -> str:
     """A line per file: the first sentence of its docstring."""
     lines = ["mergekit_nb/"]
-    for folder in FOLDERS:
+    for folder in (*FOLDERS, ""):
         home = ROOT / "mergekit_nb" / folder
         depth = "    " if folder else "  "
         if folder:

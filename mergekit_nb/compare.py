@@ -77,6 +77,8 @@ def compare(
         ValueError: an unknown method, one that does not take so many experts, or two entries of the same name.
         mergekit_nb.progress.Cancelled: `cancel` was set.
     """
+    if not hasattr(zoo, "base"):
+        raise ValueError(f"{zoo!r} has no base in common, so nothing can be merged from it; zip its networks: mk.zipit")
     entries = [_entry(method, tune) for method in ([methods] if isinstance(methods, str | Method) else methods)]
     labels = ["base", "individual", *(entry.label for entry in entries)]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):

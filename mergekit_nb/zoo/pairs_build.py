@@ -128,7 +128,21 @@ def learn(
     mirror: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict[str, Tensor]:
-    """Train one network against its frozen class embeddings; every draw is keyed by (seed, step)."""
+    """Train one network against its frozen class embeddings; every draw is keyed by (seed, step).
+
+    It runs in one thread: with several, sums are taken in another order, and training ends in another network.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _learn(task, lot, recipe, seed, device, mirror, log)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _learn(
+    task: Task, lot: Pictures, recipe: Recipe, seed: int, device: str, mirror: bool, log: Callable[[str], None]
+) -> dict[str, Tensor]:
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
     where = pick(device)

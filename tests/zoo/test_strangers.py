@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mergekit_nb import zoo
 from mergekit_nb.cli import main
+from mergekit_nb.compare import compare
 from mergekit_nb.evaluation.accuracy import evaluate
 from mergekit_nb.evaluation.joint import joint
 from mergekit_nb.zoo import pairs_build
@@ -173,7 +174,11 @@ def test_the_same_seed_trains_the_same_network_and_another_does_not(built):
     task = zoo.load("strangers").tasks["fashion-1-a"]
     whole = pairs_build.join([piles["fashion"].splits[split] for split in ("pre", "train")])
     lot = pairs_build.some(whole, pairs_build.parts("fashion-1")[0])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # of which training uses one: several would sum in another order
     same = pairs_build.learn(task, lot, recipe, 0, "cpu", True, print)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
     other = pairs_build.learn(task, lot, recipe, 1, "cpu", True, print)
     assert torch.equal(same["conv1.weight"], trained["fashion-1-a"]["conv1.weight"])
     assert not torch.equal(other["conv1.weight"], same["conv1.weight"])
@@ -193,3 +198,8 @@ def test_the_order_of_the_methods_holds_in_the_mean_over_the_pairs():
         mean = rows.groupby(["method", "boundary"])["accuracy"].mean()
         order = [("ensemble", "nothing"), ("zip", "layer1"), ("zip", "all"), ("permute", "all"), ("average", "all")]
         assert [mean[name] for name in order] == sorted((mean[name] for name in order), reverse=True)
+
+
+def test_strangers_are_not_compared_but_zipped():
+    with pytest.raises(ValueError, match="no base in common"):
+        compare("average", zoo.load("strangers"))
