@@ -19,7 +19,9 @@ from mergekit_nb.methods import METHODS
 ROOT = Path(__file__).parents[1]
 README, MEASURED, BENCH = ROOT / "README.md", Path(__file__).parent / "zoo.csv", Path(__file__).parent / "bench.json"
 STRANGERS = Path(__file__).parent / "strangers.csv"
-FOLDERS = "maths kernels weights methods models analysis align engine evaluation zoo plots".split()
+FOLDERS = [
+    "maths", "kernels", "weights", "methods", "models", "analysis", "align", "engine", "evaluation", "zoo", "plots",
+]  # fmt: skip
 
 
 def tree() -> str:
