@@ -68,7 +68,12 @@ def mergekit(paths: dict[str, str], out: Path, method: str) -> Merge:
 
     parameters = {"weight": 1.0, "density": DENSITY if method == "ties" else 1.0}
     models = [{"model": _whole(folder), "parameters": parameters} for name, folder in paths.items() if name != "base"]
-    config = {"merge_method": method, "base_model": _whole(paths["base"]), "models": models, "dtype": "float32"}
+    config = {
+        "merge_method": method,
+        "base_model": _whole(paths["base"]),
+        "models": models,
+        "dtype": _stored(paths["base"]),
+    }
     config["parameters"] = {"lambda": SCALE, "normalize": method == "ties"}
     found = raw.RawPyTorchMergeConfig.model_validate(yaml.safe_load(yaml.safe_dump(config)))
     options = MergeOptions(safe_serialization=True, quiet=True)
@@ -146,6 +151,14 @@ def _whole(folder: str) -> str:
     return str(index if index.exists() else Path(folder) / "model.safetensors")
 
 
+def _stored(folder: str) -> str:
+    """The dtype of the weights, as torch calls it."""
+    from safetensors import safe_open
+
+    with safe_open(next(iter(sorted(Path(folder).glob("*.safetensors")))), "pt") as file:
+        return {"F32": "float32", "BF16": "bfloat16"}[file.get_slice(next(iter(file.keys()))).get_dtype()]
+
+
 def _load(folder: str) -> dict:
     from safetensors.torch import load_file
 
@@ -164,6 +177,11 @@ JOBS: dict[str, tuple[str, Callable[[dict[str, str], Path], Merge]]] = {
     "task arithmetic, ours": ("", lambda paths, out: ours(paths, out, "task_arithmetic", scale=SCALE)),
     "EMR, ours": ("", lambda paths, out: ours(paths, out, "emr")),
     "TIES, ours": ("", lambda paths, out: ours(paths, out, "ties", scale=SCALE, density=DENSITY)),
+    "task arithmetic, ours, inputs not hashed": (
+        "",
+        lambda paths, out: ours(paths, out, "task_arithmetic", scale=SCALE, hashes=False),
+    ),
+    "EMR, ours, inputs not hashed": ("", lambda paths, out: ours(paths, out, "emr", hashes=False)),
     "TIES per tensor, ours": (
         "",
         lambda p, o: ours(p, o, "ties", scale=SCALE, density=DENSITY, scope="tensor", zero_sign="positive"),
