@@ -56,7 +56,9 @@ def figure(frame: pd.DataFrame, told: str):
         template="mk",
         title=told,
     )
-    return made.update_xaxes(matches=None, showticklabels=True).update_yaxes(matches=None, rangemode="tozero")
+    made.for_each_annotation(lambda a: a.update(text=a.text.partition("=")[2]))
+    made.update_xaxes(matches=None, showticklabels=True, title="")
+    return made.update_yaxes(matches=None, rangemode="tozero", title="")
 
 
 def main() -> None:

@@ -63,6 +63,7 @@ def ours(paths: dict[str, str], out: Path, method: str, **options) -> Merge:
 def mergekit(paths: dict[str, str], out: Path, method: str) -> Merge:
     """mergekit's own merge of plain state dicts."""
     import yaml
+    from mergekit.io.lazy_tensor_loader import LazyTensorLoader, ShardedTensorIndex
     from mergekit.options import MergeOptions
     from mergekit.scripts import merge_raw_pytorch as raw
 
@@ -79,6 +80,10 @@ def mergekit(paths: dict[str, str], out: Path, method: str) -> Merge:
     options = MergeOptions(safe_serialization=True, quiet=True)
 
     def run() -> None:
+        # its raw mode opens single files only; its own sharded loader does the others
+        for name in paths.values():
+            if not (Path(name) / "model.safetensors").exists():
+                raw.SimpleLoaderCache().loaders[_whole(name)] = LazyTensorLoader(ShardedTensorIndex.from_disk(name))
         raw.Executor(raw.plan_flat_merge(found, str(out), False, False, options)).execute()
 
     return run
@@ -146,7 +151,7 @@ def whole_pcb(paths: dict[str, str], out: Path) -> Merge:
 
 
 def _whole(folder: str) -> str:
-    """mergekit wants a file, or an index."""
+    """The file, or the index of several."""
     index = Path(folder) / "model.safetensors.index.json"
     return str(index if index.exists() else Path(folder) / "model.safetensors")
 
