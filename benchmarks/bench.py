@@ -135,10 +135,11 @@ def figure(found: dict):
         for job, took in part["jobs"].items()
         if "failed" not in took
     ]
-    return px.bar(
+    made = px.bar(
         pd.DataFrame(rows), x="times the limit", y="job", color="work", barmode="group", log_x=True, template="mk",
         title=f"Wall time as a multiple of reading all inputs and writing one model<br><sup>{found['machine']}</sup>",
     )  # fmt: skip
+    return made.update_yaxes(autorange="reversed", title="")
 
 
 def chosen(name: str, peers: bool) -> list[str]:

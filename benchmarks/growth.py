@@ -23,13 +23,13 @@ JOBS = ["limit", "task arithmetic, ours", "EMR, ours", "TIES, ours"]
 EXPERTS = (1, 2, 4, 8)
 # billions of weights -> shapes: layers of a decoder, wider and deeper
 SIZES = {
-    0.1: language(512, 12, 64_000, 2048),
+    0.08: language(512, 12, 64_000, 2048),
     0.5: language(),
-    2.0: language(2048, 28, 128_000, 5632),
-    8.0: language(4096, 30, 128_000, 14_336),
+    1.5: language(2048, 28, 128_000, 5632),
+    7.0: language(4096, 30, 128_000, 14_336),
 }
 WIDTH = torch.bfloat16.itemsize
-PLAN = [(0.1, experts) for experts in EXPERTS] + [(size, 2) for size in SIZES if size != 0.1]
+PLAN = [(0.08, experts) for experts in EXPERTS] + [(size, 2) for size in SIZES if size != 0.08]
 
 
 def disk(size: float, experts: int) -> int:
@@ -56,7 +56,9 @@ def figure(frame: pd.DataFrame, told: str):
         template="mk",
         title=told,
     )
-    return made.update_xaxes(matches=None, showticklabels=True).update_yaxes(matches=None, rangemode="tozero")
+    made.for_each_annotation(lambda a: a.update(text=a.text.partition("=")[2]))
+    made.update_xaxes(matches=None, showticklabels=True, title="")
+    return made.update_yaxes(matches=None, rangemode="tozero", title="")
 
 
 def main() -> None:
@@ -89,7 +91,7 @@ def _grown(rows: list[dict]) -> pd.DataFrame:
     frame = pd.DataFrame([row for row in rows if "failed" not in row])
     frame = frame.rename(columns={"wall": "wall s", "above_import_mb": "MB above import"})
     by_experts = frame[frame["billions"] == frame["billions"].min()].assign(
-        grows="experts, 0.1 B", by=lambda f: f["experts"]
+        grows="experts, 0.08 B", by=lambda f: f["experts"]
     )
     by_weights = frame[frame["experts"] == 2].assign(grows="billions of weights, 2 experts", by=lambda f: f["billions"])
     return pd.concat([by_experts, by_weights])

@@ -63,17 +63,27 @@ def ours(paths: dict[str, str], out: Path, method: str, **options) -> Merge:
 def mergekit(paths: dict[str, str], out: Path, method: str) -> Merge:
     """mergekit's own merge of plain state dicts."""
     import yaml
+    from mergekit.io.lazy_tensor_loader import LazyTensorLoader, ShardedTensorIndex
     from mergekit.options import MergeOptions
     from mergekit.scripts import merge_raw_pytorch as raw
 
     parameters = {"weight": 1.0, "density": DENSITY if method == "ties" else 1.0}
     models = [{"model": _whole(folder), "parameters": parameters} for name, folder in paths.items() if name != "base"]
-    config = {"merge_method": method, "base_model": _whole(paths["base"]), "models": models, "dtype": "float32"}
+    config = {
+        "merge_method": method,
+        "base_model": _whole(paths["base"]),
+        "models": models,
+        "dtype": _stored(paths["base"]),
+    }
     config["parameters"] = {"lambda": SCALE, "normalize": method == "ties"}
     found = raw.RawPyTorchMergeConfig.model_validate(yaml.safe_load(yaml.safe_dump(config)))
     options = MergeOptions(safe_serialization=True, quiet=True)
 
     def run() -> None:
+        # its raw mode opens single files only; its own sharded loader does the others
+        for name in paths.values():
+            if not (Path(name) / "model.safetensors").exists():
+                raw.SimpleLoaderCache().loaders[_whole(name)] = LazyTensorLoader(ShardedTensorIndex.from_disk(name))
         raw.Executor(raw.plan_flat_merge(found, str(out), False, False, options)).execute()
 
     return run
@@ -141,9 +151,17 @@ def whole_pcb(paths: dict[str, str], out: Path) -> Merge:
 
 
 def _whole(folder: str) -> str:
-    """mergekit wants a file, or an index."""
+    """The file, or the index of several."""
     index = Path(folder) / "model.safetensors.index.json"
     return str(index if index.exists() else Path(folder) / "model.safetensors")
+
+
+def _stored(folder: str) -> str:
+    """The dtype of the weights, as torch calls it."""
+    from safetensors import safe_open
+
+    with safe_open(next(iter(sorted(Path(folder).glob("*.safetensors")))), "pt") as file:
+        return {"F32": "float32", "BF16": "bfloat16"}[file.get_slice(next(iter(file.keys()))).get_dtype()]
 
 
 def _load(folder: str) -> dict:
@@ -164,6 +182,11 @@ JOBS: dict[str, tuple[str, Callable[[dict[str, str], Path], Merge]]] = {
     "task arithmetic, ours": ("", lambda paths, out: ours(paths, out, "task_arithmetic", scale=SCALE)),
     "EMR, ours": ("", lambda paths, out: ours(paths, out, "emr")),
     "TIES, ours": ("", lambda paths, out: ours(paths, out, "ties", scale=SCALE, density=DENSITY)),
+    "task arithmetic, ours, inputs not hashed": (
+        "",
+        lambda paths, out: ours(paths, out, "task_arithmetic", scale=SCALE, hashes=False),
+    ),
+    "EMR, ours, inputs not hashed": ("", lambda paths, out: ours(paths, out, "emr", hashes=False)),
     "TIES per tensor, ours": (
         "",
         lambda p, o: ours(p, o, "ties", scale=SCALE, density=DENSITY, scope="tensor", zero_sign="positive"),

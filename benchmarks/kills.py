@@ -83,8 +83,11 @@ def main() -> int:
                 whole = Path(folder, f"{method} undisturbed")
                 process = subprocess.Popen(command(method, flags, whole), stdout=subprocess.DEVNULL)
                 start = begun(whole.with_name(f".{whole.name}.part"), process)
+                while not whole.exists() and process.poll() is None:
+                    time.sleep(0.002)
+                lengths[method] = time.perf_counter() - start
                 process.wait()
-                lengths[method], expected[method] = time.perf_counter() - start, digest(whole)
+                expected[method] = digest(whole)
             share, out = draws.random(), Path(folder, f"killed {kill}")
             found = killed(method, flags, out, share, lengths[method])
             same = digest(out) == expected[method]

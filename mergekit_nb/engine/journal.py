@@ -112,6 +112,7 @@ def _begin(desk: Path, folder: Path, said: dict | None, resume: bool) -> None:
         _clear(desk)
         if said is not None:
             write_text(desk / JOURNAL, json.dumps(said, indent=1))
+    (desk / "stop").unlink(missing_ok=True)
     (desk / "new").mkdir(exist_ok=True)
 
 

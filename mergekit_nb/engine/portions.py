@@ -20,6 +20,7 @@ from mergekit_nb.engine.pieces import Piece, Work, fold
 from mergekit_nb.engine.provenance import Hashes
 from mergekit_nb.engine.workers import by_threads
 from mergekit_nb.methods.base import Totals
+from mergekit_nb.progress import Cancelled
 from mergekit_nb.weights.disk import LEFT, MASK, OWN, RIGHT, patch_stem
 from mergekit_nb.weights.merged import added
 from mergekit_nb.weights.shards import Shard, file_name, save, slot_of, write_text
@@ -43,6 +44,11 @@ class Portions:
     job: Job
     desk: Path
     threads: int
+
+    @property
+    def stop(self) -> Path:
+        """What tells all workers to stop, once it is there."""
+        return self.desk / "stop"
 
     def measured(self, place: int, done: int) -> Path:
         """Where the numbers of a portion lie, of the round after `done` others."""
@@ -104,6 +110,8 @@ class Portions:
         """`work` of every piece of the portion, in order."""
         every = list(self.job.work.pieces(self.job.merged(place)))
         for piece, made in zip(every, by_threads(work, every, self.threads), strict=True):
+            if tick is None and self.stop.exists():
+                raise Cancelled("another portion failed, or all was cancelled")
             (tick or _ignore)(self.job.work.nbytes(piece))
             yield piece, made
 

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+LISTEN = 0.5  # seconds between two looks at whether to stop
 RETRIES = 2  # times that work is handed out again whose worker died
 DEAD = ("KilledWorker", "CommClosedError")  # what Dask calls a worker that died, wherever it is installed
 
@@ -39,8 +40,12 @@ def by_threads(work: Callable[[Item], Result], items: Iterable[Item], count: int
                 future.cancel()
 
 
-def by_executor(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def by_executor(
+    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], waiting: Callable[[], None] | None = None
+) -> Iterator[Result]:
     """`work` of every item, in order. What is not yet begun is dropped when one fails, what is under way is awaited.
+
+    `waiting` is called now and then while a result is awaited; what it raises ends the work.
 
     Where a worker died its work is handed out again; where the whole pool is broken, this process does the rest.
     """
@@ -48,7 +53,7 @@ def by_executor(executor: Executor, work: Callable[[Item], Result], items: Itera
     futures: list[Future | None] = [_submit(executor, work, item) for item in items]
     try:
         for place, item in enumerate(items):
-            yield _result(executor, work, item, futures[place])
+            yield _result(executor, work, item, futures[place], waiting)
             futures[place] = None
     finally:
         begun = [future for future in futures if future is not None and not future.cancel()]
@@ -67,10 +72,18 @@ def _call(work: Callable[[Item], Result], item: Item, _: str) -> Result:
     return work(item)
 
 
-def _result(executor: Executor, work: Callable[[Item], Result], item: Item, future: Future | None) -> Result:
+def _result(
+    executor: Executor,
+    work: Callable[[Item], Result],
+    item: Item,
+    future: Future | None,
+    waiting: Callable[[], None] | None,
+) -> Result:
     for _ in range(RETRIES + 1):
         if future is None:
             break
+        while waiting is not None and not wait([future], LISTEN).done:
+            waiting()
         try:
             return future.result()
         except BrokenExecutor:

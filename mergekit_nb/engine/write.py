@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -93,9 +94,32 @@ def _all(
     if executor is None:
         for place in left:
             run(place, tick=tick)
-        return
-    for place, _ in zip(left, by_executor(executor, run, left), strict=True):
-        tick(_size(portions, place, writing))
+    elif left:
+        _by_workers(
+            portions, executor, run, left, lambda place: tick(_size(portions, place, writing)), partial(tick, 0)
+        )
+
+
+def _by_workers(
+    portions: Portions,
+    executor: Executor,
+    run: Callable,
+    left: list[int],
+    done: Callable[[int], None],
+    listen: Callable[[], None],
+) -> None:
+    """`run` these portions elsewhere; when one fails or all is cancelled, the others stop at their next piece."""
+
+    def stopping(look: Callable, *args) -> None:
+        try:
+            look(*args)
+        except BaseException:
+            portions.stop.touch()
+            raise
+
+    with closing(by_executor(executor, run, left, partial(stopping, listen))) as results:
+        for place, _ in zip(left, results, strict=True):
+            stopping(done, place)
 
 
 def _size(portions: Portions, place: int, writing: bool) -> int:

@@ -58,6 +58,7 @@ def free(folder: str | Path) -> Path:
         OSError: the folder around it cannot be made.
     """
     folder = Path(folder).expanduser()
+    folder = folder if folder.name else folder.resolve()
     if folder.exists() and not (folder / "recipe.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already and is no earlier merge; name a new folder")
     try:

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ClassVar
 
 import dask
 import pytest
@@ -139,6 +141,27 @@ def test_what_has_not_begun_when_one_fails_never_does():
         with pytest.raises(ValueError, match="no"):
             list(by_executor(pool, work, range(100)))
     assert len(begun) < 10
+
+
+@dataclass(frozen=True)
+class Slow(TaskArithmetic):
+    """Task arithmetic that takes its time."""
+
+    pieces: ClassVar[list[str]] = []
+
+    def merge(self, site, taus, totals):
+        self.pieces.append(site.name)
+        time.sleep(0.3)
+        return super().merge(site, taus, totals)
+
+
+def test_workers_hear_a_cancel_within_their_portion(models, tmp_path):
+    flag = threading.Event()
+    threading.Timer(0.7, flag.set).start()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(mk.Cancelled, match="cancelled after 0 of"):
+        mk.merge(Slow(), *models, out=tmp_path / "out", executor=pool, cancel=flag)
+    assert 1 <= len(Slow.pieces) < 6  # of six tensors, all in one portion
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(("out", ".part"))]
 
 
 def test_the_command_line_uses_a_cluster(models, tmp_path, cluster):
