@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # What each command needs is imported when it runs: help and usage errors should not wait for torch.
 BAD_INPUT = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 CONFIG_HELP = (
-    "a mergekit configuration for linear, task_arithmetic, ties, dare_linear or dare_ties with models of this machine; "
+    "a mergekit configuration, for the methods both packages have, with models of this machine; "
     "trimming per tensor and its normalisation are done as there, what would differ is refused"
 )
 
