@@ -8,8 +8,8 @@ from mergekit_nb.plots import theme
 
 KINDS = {
     "across models": ("#009E73", "square-open"),
-    "within a model": ("#CC79A7", "circle-open"),
-}  # seen on blue and orange
+    "within a model": ("#0072B2", "circle-open"),
+}  # seen on orange, where what is merged lies
 _REFERENCES = {"ensemble": "triangle-up", "alone": "triangle-down"}
 
 

@@ -13,6 +13,7 @@ function name(root) {
     }
   }
   for (const bar of root.querySelectorAll(".widget-hprogress .progress")) bar.setAttribute("aria-hidden", "true"); // the text beside it says it
+  for (const list of root.querySelectorAll("select")) list.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab would take the arrow keys
   for (const line of root.querySelectorAll(".mk-say")) line.setAttribute("aria-live", "polite");
   for (const line of root.querySelectorAll(".mk-problem")) line.setAttribute("role", "alert");
 }

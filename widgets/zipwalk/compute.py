@@ -1,5 +1,6 @@
 """Zips, and measures what they are worth and what they cost. No widgets in here."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,11 +60,11 @@ def measured(study: Study, key: Key, cancel: CancelFlag) -> Point:
 
 
 def _model(study: Study, key: Key, cancel: CancelFlag) -> nn.Module | list[nn.Module]:
+    if key.method == "alone":
+        return copy.deepcopy(study.networks[key.boundary])  # `joint` would copy the hooks of who looks at it meanwhile
     nets = list(study.networks.values())
     if key.method == "ensemble":
-        return nets
-    if key.method == "alone":
-        return study.networks[key.boundary]
+        return copy.deepcopy(nets)
     knobs = {} if key.alpha is None else {"alpha": key.alpha, "beta": key.beta}
     stop = None if key.boundary == ALL else key.boundary
     batches = Heeding(study.batches, cancel)

@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from mergekit_nb.widgets.zipwalk.excite import Excited
 
-SIDE = 44  # of a picture on the page, in pixels
+SIDE = 52  # of a picture on the page, in pixels
 
 
 def contact_sheet(excited: Excited, space: str, group: Sequence[int], names: Sequence[str]) -> str:
@@ -21,9 +21,8 @@ def contact_sheet(excited: Excited, space: str, group: Sequence[int], names: Seq
 
 
 def mostly(classes: Sequence[str]) -> str:
-    """What most of some pictures show: "6 of 8 bag"."""
-    name, count = Counter(classes).most_common(1)[0]
-    return f"{count} of {len(classes)} {name}"
+    """What most of some pictures show: "6 bag, 2 coat"."""
+    return ", ".join(f"{count} {name}" for name, count in Counter(classes).most_common(3))
 
 
 def strip(pictures: Tensor) -> Image.Image:

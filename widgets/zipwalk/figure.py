@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -10,7 +11,7 @@ from mergekit_nb.tradeoff import METHODS
 from mergekit_nb.widgets.accuracy_figure import GREY
 from mergekit_nb.widgets.lean import LeanFigure
 from mergekit_nb.widgets.zipwalk.compute import Point
-from mergekit_nb.widgets.zipwalk.state import ALL, NOTHING, Key
+from mergekit_nb.widgets.zipwalk.state import ALL, NOTHING, Key, ZipState
 from mergekit_nb.widgets.zipwalk.study import Study
 
 NOW = "#D55E00"
@@ -18,7 +19,7 @@ LOOK = {method: (COLOURS[k], SYMBOLS[k]) for k, method in enumerate(METHODS)}  #
 ALONE = ("line-ew-open", "x-thin-open", "y-down-open", "cross-thin-open")  # one for each network
 BAR = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 3}
 TITLES = ("Accuracy, 95 % intervals", "Joint accuracy against the cost of a picture")
-OTHER = "zip, other α and β"
+OTHER = "other α and β of zip"
 
 
 def two(study: Study) -> LeanFigure:
@@ -29,48 +30,43 @@ def two(study: Study) -> LeanFigure:
     for trace in _right():
         figure.add_trace(trace, row=1, col=2)
     figure.update_layout(
-        template="mk", height=380, margin={"t": 34, "b": 96, "l": 8, "r": 8}, font={"size": 12}, autosize=True,
+        template="mk", height=360, margin={"t": 34, "b": 90, "l": 8, "r": 8}, font={"size": 12}, autosize=True,
         legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}, uirevision="zip", hovermode="closest",
     )  # fmt: skip
     figure.update_annotations(font_size=13)
     figure.update_yaxes(tickformat=".0%", fixedrange=True, range=[0, 1])
     figure.update_xaxes(fixedrange=True, ticks="", showgrid=False)
-    figure.update_xaxes(type="category", row=1, col=1)
+    ticks = {"tickvals": list(range(len(_tasks(study)))), "ticktext": _tasks(study)}
+    figure.update_xaxes(**ticks, range=[-0.5, len(_tasks(study)) - 0.5], zeroline=False, row=1, col=1)
     title = {"text": "million operations for a picture", "font": {"size": 12}}
     figure.update_xaxes(title=title, rangemode="tozero", row=1, col=2)
     return LeanFigure(figure)
 
 
-def show(figure: LeanFigure, study: Study, known: Mapping[Key, Point], now: Key, boundaries: Mapping[str, Key]) -> None:
-    """Draw what is known.
-
-    Args:
-        now: the model on show.
-        boundaries: boundary -> the model of the setting on show with that boundary.
-    """
+def show(figure: LeanFigure, state: ZipState, known: Mapping[Key, Point]) -> None:
+    """Draw what is known, seen from where the reader stands."""
     traces = {trace.name: trace for trace in figure.data if trace.xaxis in (None, "x")}
-    tasks = ["joint", *study.tests]
-    for name, key in _left_keys(study, now).items():
+    tasks = _tasks(state.study)
+    for name, key in _left_keys(state.study, state.key()).items():
         point = known.get(key)
         shares = [point.share(task) for task in tasks] if point else [(None,) * 3] * len(tasks)
         traces[name].update(visible=point is not None, y=[share[0] for share in shares])
-        if name == "now" and point:
+        if point:
             traces[name].error_y.update(**_bars(shares))
-    _show_curve(figure, known, now, boundaries)
+    _show_curve(figure, state, known)
 
 
-def _show_curve(figure: LeanFigure, known: Mapping[Key, Point], now: Key, boundaries: Mapping[str, Key]) -> None:
+def _show_curve(figure: LeanFigure, state: ZipState, known: Mapping[Key, Point]) -> None:
     traces = {trace.name: trace for trace in figure.data if trace.xaxis == "x2"}
-    here = set(boundaries.values())
     groups: dict[str, list[Point]] = {name: [] for name in traces}
     for key, point in known.items():
-        other = key.method == "zip" and key not in here and not _same_knobs(key, boundaries)
+        other = key.method == "zip" and (key.alpha, key.beta) != (state.alpha, state.beta)
         groups[OTHER if other else key.method].append(point)
-    groups["on show"] = [known[now]] if now in known else []
+    groups["on show"] = [known[state.key()]] if state.key() in known else []
     for name, points in groups.items():
         points = sorted(points, key=lambda point: point.flops)
         shares = [point.share() for point in points]
-        said = [f"{point.key.method}, {point.key.boundary}" + _knobs(point.key) for point in points]
+        said = [point.key.boundary if name == "on show" else _named(point.key) for point in points]
         traces[name].update(
             x=[point.flops / 1e6 for point in points], y=[share[0] for share in shares], text=said, visible=bool(points)
         )
@@ -80,35 +76,38 @@ def _show_curve(figure: LeanFigure, known: Mapping[Key, Point], now: Key, bounda
     figure.layout.xaxis2.range = [0, most * 1.08 / 1e6]
 
 
-def _same_knobs(key: Key, boundaries: Mapping[str, Key]) -> bool:
-    """Whether a zip is of the setting on show; where that is no zip, of any."""
-    knobs = {(other.alpha, other.beta) for other in boundaries.values() if other.method == "zip"}
-    return not knobs or (key.alpha, key.beta) in knobs
-
-
 def _knobs(key: Key) -> str:
     return "" if key.alpha is None else f", α = {key.alpha:g}, β = {key.beta:g}"
 
 
+def _named(key: Key) -> str:
+    return f"{key.method}, {key.boundary}{_knobs(key)}"
+
+
 def _left_keys(study: Study, now: Key) -> dict[str, Key]:
     alone = {f"{name} alone": Key("alone", name) for name in study.networks}
-    return {"ensemble": Key("ensemble", NOTHING), **alone, "now": now}
+    return {"ensemble": Key("ensemble", NOTHING), **alone, "on show": now}
+
+
+def _tasks(study: Study) -> list[str]:
+    return ["joint", *study.tests]
 
 
 def _left(study: Study) -> list[go.Scatter]:
-    tasks = ["joint", *study.tests]
+    tasks = _tasks(study)
     looks = {"ensemble": {"symbol": "triangle-up", "size": 11, "color": TEXT}}
     for place, name in enumerate(study.networks):
         colour, symbol = COLOURS[(4, 5, 2)[place % 3]], ALONE[place % len(ALONE)]
         looks[f"{name} alone"] = {"symbol": symbol, "size": 11, "color": colour, "line": {"width": 3, "color": colour}}
-    looks["now"] = {"symbol": "circle", "size": 11, "color": NOW}
+    looks["on show"] = {"symbol": "circle", "size": 11, "color": NOW}
+    apart = np.linspace(-0.24, 0.24, len(looks))
     return [
         go.Scatter(
-            x=tasks, y=[None] * len(tasks), name=name, mode="markers", marker=look, cliponaxis=False,
-            error_y={**BAR, "color": NOW} if name == "now" else None, visible=False,
-            hovertemplate=f"{name}, %{{x}}: %{{y:.1%}}<extra></extra>",
+            x=[place + shift for place in range(len(tasks))], y=[None] * len(tasks), text=tasks, name=name, mode="markers",
+            marker=look, cliponaxis=False, error_y={**BAR, "color": look["color"]}, visible=False,
+            hovertemplate=f"{name}, %{{text}}: %{{y:.1%}}<extra></extra>",
         )
-        for name, look in looks.items()
+        for (name, look), shift in zip(looks.items(), apart, strict=True)
     ]  # fmt: skip
 
 
@@ -124,7 +123,8 @@ def _right() -> list[go.Scatter]:
     for name, symbol in (("ensemble", "triangle-up"), ("alone", "triangle-down")):
         marker = {"symbol": symbol, "size": 11, "color": TEXT}
         traces.append(go.Scatter(name=name, mode="markers", marker=marker, showlegend=name != "ensemble", **hover))
-    traces.append(go.Scatter(name="on show", mode="markers", marker=ring, hoverinfo="skip", showlegend=False))
+    said = {"textposition": "bottom right", "textfont": {"size": 12}, "hoverinfo": "skip", "showlegend": False}
+    traces.append(go.Scatter(name="on show", mode="markers+text", marker=ring, **said))
     return traces
 
 

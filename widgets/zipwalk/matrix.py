@@ -12,7 +12,7 @@ from mergekit_nb.plots import matched_features
 from mergekit_nb.widgets.lean import LeanFigure
 
 SIDE = 520  # of the figure, in pixels
-CHOSEN = "group on show"
+CHOSEN, FRAME = "group on show", "#000000"  # on cells, which are never dark
 
 
 def strength(correlation: Tensor, group: Sequence[int]) -> float | None:
@@ -48,14 +48,15 @@ def matrix(correlation: Tensor, found: Zip, names: Sequence[str], order: str, ch
     shown = [names[feature] for feature in places]
     figure = matched_features(pd.DataFrame(correlation.numpy(), names, names), matched(found), "")
     figure.data[0].update(x=shown, y=shown, z=correlation[places][:, places].float().numpy())
-    members = [] if chosen is None else [names[feature] for feature in found.groups[chosen]]
-    size = figure.data[-1].marker.size + 4
-    look = {"symbol": "square-open", "size": size, "color": "#000000", "line": {"width": 3}}
+    group = [] if chosen is None else found.groups[chosen]
+    members = [names[feature] for feature in group] if order == "as they are" else []
+    look = {"symbol": "square-open", "size": figure.data[-1].marker.size + 4, "color": FRAME, "line": {"width": 3}}
     figure.add_scatter(
         x=[b for _ in members for b in members], y=[a for a in members for _ in members], name=CHOSEN, mode="markers",
-        marker=look, hoverinfo="skip",
+        marker=look, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
-    return _dress(figure, shown, order)
+    here = sorted(places.index(feature) for feature in group) if order != "as they are" else []
+    return _dress(figure, shown, here)
 
 
 def draw(figure: LeanFigure, fresh: go.Figure) -> None:
@@ -64,25 +65,29 @@ def draw(figure: LeanFigure, fresh: go.Figure) -> None:
         figure.data[0].update(x=fresh.data[0].x, y=fresh.data[0].y, z=fresh.data[0].z)
         for old, new in zip(figure.data[1:], fresh.data[1:], strict=True):
             old.update(x=new.x, y=new.y, name=new.name, marker_size=new.marker.size)
-        figure.layout.shapes = fresh.layout.shapes
+        for old, new in zip(figure.layout.shapes, fresh.layout.shapes, strict=True):
+            old.update({key: new[key] for key in ("x0", "x1", "y0", "y1", "visible")})
         for axis in ("xaxis", "yaxis"):
             figure.layout[axis].update(
                 {key: fresh.layout[axis][key] for key in ("range", "tickvals", "ticktext", "title", "categoryarray")}
             )
 
 
-def _dress(figure: go.Figure, shown: list[str], order: str) -> go.Figure:
+def _dress(figure: go.Figure, shown: list[str], here: list[int]) -> go.Figure:
+    """Sizes, words and lines; `here` is where a group stands together, empty where features are as they are."""
     figure.update_layout(
         title=None, width=SIDE + 60, height=SIDE, margin={"t": 40, "l": 8, "r": 8, "b": 40}, uirevision="matrix",
         font={"size": 12}, legend={"font": {"size": 11}},
     )  # fmt: skip
-    figure.data[0].colorbar.update(thickness=12, outlinewidth=0, title={"text": "", "side": "right"})
+    figure.data[0].colorbar.update(thickness=12, outlinewidth=0, title={"text": "correlation", "side": "right"})
     figure.data[0].hovertemplate = "%{y}, %{x}: %{z:.2f}<br>click to see the group<extra></extra>"
     axes = {"categoryorder": "array", "categoryarray": shown, "fixedrange": True, "ticks": ""}
-    figure.update_xaxes(**axes, title={"text": ""}).update_yaxes(**axes, tickangle=-90)
-    if order == "as they are":
-        return figure
-    figure.update_layout(shapes=[])
-    return figure.update_yaxes(tickvals=[], ticktext=[]).update_xaxes(
-        tickvals=[], ticktext=[], title={"text": "features of all networks, group by group", "font": {"size": 12}}
-    )
+    figure.update_xaxes(**axes, title={"text": " ", "font": {"size": 12}}).update_yaxes(**axes, tickangle=-90)
+    figure.update_shapes(visible=not here)
+    first, last = (here[0] - 0.5, here[-1] + 0.5) if here else (0, 0)
+    frame = {"x0": first, "x1": last, "y0": first, "y1": last, "line": {"color": FRAME, "width": 3}}
+    figure.add_shape(type="rect", visible=bool(here), **frame)
+    if here:
+        figure.update_yaxes(tickvals=[], ticktext=[])
+        figure.update_xaxes(tickvals=[], ticktext=[], title_text="features of all networks, group by group")
+    return figure

@@ -65,7 +65,7 @@ class ZipWalk(Panel):
         self.study = study(networks, tasks, batches, scale, split, limit)
         super().__init__(ZipState(self.study, alpha=alpha, beta=beta))
         self.known: dict[Key, Point] = {}
-        self.found: Zip | None = None
+        self._matched: tuple[Matching, Zip] | None = None
         self._excited: Excited | None = None
         self.job = Job(self._measure, self.guarded(self._show_point), self.guarded(self._finish), interval=0.0)
         self.looking = Job(self._look, self.guarded(self._show_layer), self.guarded(self._looked), interval=0.0)
@@ -79,12 +79,17 @@ class ZipWalk(Panel):
 
     def measure(self) -> None:
         """Measure what is on show, its brackets, and the other boundaries. `job.wait()` waits for it."""
-        self.job.submit((self.state.key(), self._boundaries()))
+        here = self.state.key(), *references(self.study)
+        self.job.submit([*dict.fromkeys([*here, *map(self.state.key, self.study.boundaries)])])
 
     def look(self) -> None:
         """Match the features of the layer on show. `looking.wait()` waits for it."""
-        state = self.state
-        self.looking.submit((state.layer, state.method, state.alpha, state.beta))
+        self.looking.submit(self._matching())
+
+    @property
+    def found(self) -> Zip | None:
+        """How the features of the layer on show are matched; None until that is known."""
+        return self._matched[1] if self._matched and self._matched[0] == self._matching() else None
 
     def history(self) -> pd.DataFrame:
         """A row for each model measured and each task: as `mk.tradeoff` has it, with alpha and beta."""
@@ -92,7 +97,7 @@ class ZipWalk(Panel):
 
     def png(self) -> bytes:
         self.looking.wait()
-        return picture(self.state, self.found, self._excited, self.known, self._boundaries())
+        return picture(self.state, self.found, self._excited, self.known)
 
     # --- controls ---------------------------------------------------------------------------------------------------
 
@@ -105,9 +110,9 @@ class ZipWalk(Panel):
         self.knobs = [
             ipywidgets.FloatSlider(
                 min=low, max=1, step=step, readout_format=".3f", description=label, style=SHORT, continuous_update=False,
-                layout={"width": "300px"},
+                layout={"width": "400px"},
             )
-            for label, low, step in (("α reluctance to regroup", 0.05, 0.05), ("β share within", 0, 0.025))
+            for label, low, step in (("α, how freely groups grow", 0.05, 0.05), ("β, share within a network", 0, 0.025))
         ]  # fmt: skip
         self.run = ipywidgets.Button(description="Measure")
         self.run.on_click(self.guarded(self._pressed))
@@ -159,16 +164,8 @@ class ZipWalk(Panel):
 
     # --- measuring --------------------------------------------------------------------------------------------------
 
-    def _boundaries(self) -> dict[str, Key]:
-        """Boundary -> the setting on show with that boundary."""
-        return {name: self.state.key(name) for name in self.study.boundaries}
-
-    def _measure(
-        self, request: tuple[Key, Mapping[str, Key]], cancel: threading.Event
-    ) -> Iterator[tuple[int, int, Key | None]]:
+    def _measure(self, wanted: list[Key], cancel: threading.Event) -> Iterator[tuple[int, int, Key | None]]:
         """Measures what is not known yet; yields how many are done, of how many, and which is under way."""
-        now, boundaries = request
-        wanted = list(dict.fromkeys([now, *references(self.study), *boundaries.values()]))
         for done, key in enumerate(wanted):
             if key not in self.known:
                 yield done, len(wanted), key
@@ -211,7 +208,7 @@ class ZipWalk(Panel):
 
     def _draw(self) -> None:
         with self.figure.batch_update():
-            show(self.figure, self.study, dict(self.known), self.state.key(), self._boundaries())
+            show(self.figure, self.state, dict(self.known))
 
     def _say(self, first: str = "") -> None:
         key, ensemble = self.state.key(), self.known.get(Key("ensemble", NOTHING))
@@ -225,8 +222,8 @@ class ZipWalk(Panel):
         yield request, found, self.study.excited
 
     def _show_layer(self, partial: tuple[Matching, Zip, Excited | None]) -> None:
-        (layer, *_), self.found, self._excited = partial
-        if layer != self.state.layer:
+        *self._matched, self._excited = partial
+        if self.found is None:
             return  # the reader has gone on: another is under way
         if self.state.group is None:
             self.state.group = ranked(self._correlation(), self.found)[0]
@@ -254,10 +251,14 @@ class ZipWalk(Panel):
 
     def _go(self, _: Any, points: Any, __: Any) -> None:
         """To the group of the feature whose row was clicked."""
-        if points.point_inds:
+        if points.point_inds and self.found is not None:
             row = points.point_inds[0][0]
             feature = arranged(self._correlation(), self.found, self.state.order)[row]
             self.state.group = next((k for k, group in enumerate(self.found.groups) if feature in group), None)
+
+    def _matching(self) -> Matching:
+        state = self.state
+        return state.layer, state.method, state.alpha, state.beta
 
     def _correlation(self) -> Tensor:
         return self.study.correlations[self.state.layer]

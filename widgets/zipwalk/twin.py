@@ -27,14 +27,13 @@ def picture(
     found: Zip | None,
     excited: Excited | None,
     known: Mapping[Key, Point],
-    boundaries: Mapping[str, Key],
 ) -> bytes:
     """The panel as it stands."""
     sheet = Sheet(WIDTH, 360 + MAP + 40)
     sheet.text(16, 12, f"Zip walk: {plain(title(state.key()))}", 15)
     if state.key() in known:
         _accuracy(sheet, state, known)
-        _curve(sheet, (560, 76, 390, 210), known, state.key(), boundaries)
+        _curve(sheet, (560, 76, 390, 210), state, known)
     else:
         sheet.text(WIDTH / 2, 170, "not measured yet", 13, FAINT, "mm")
     if found is not None:
@@ -61,7 +60,7 @@ def _accuracy(sheet: Sheet, state: ZipState, known: Mapping[Key, Point]) -> None
     bars(sheet, (56, 76, 430, 210), tasks, series, 1.0, ".0%")
 
 
-def _curve(sheet: Sheet, box: Box, known: Mapping[Key, Point], now: Key, boundaries: Mapping[str, Key]) -> None:
+def _curve(sheet: Sheet, box: Box, state: ZipState, known: Mapping[Key, Point]) -> None:
     left, top, width, height = box
     most = 1.08 * max(point.flops for point in known.values())
     at = lambda point: (left + width * point.flops / most, top + height * (1 - point.share()[0]))  # noqa: E731
@@ -73,15 +72,16 @@ def _curve(sheet: Sheet, box: Box, known: Mapping[Key, Point], now: Key, boundar
     sheet.text(
         left + width / 2, top + height + 8, f"0 to {most / 1e6:.1f} million operations for a picture", 11, anchor="mt"
     )
-    ours = sorted((known[key] for key in boundaries.values() if key in known), key=lambda point: point.flops)
-    colour = LOOK[next((key.method for key in boundaries.values() if key.method in LOOK), "zip")][0]
+    keys = [state.key(boundary) for boundary in state.study.boundaries]
+    ours = sorted((known[key] for key in keys if key in known), key=lambda point: point.flops)
+    colour = LOOK[state.method][0]
     for one, other in pairwise(ours):
         sheet.line(*at(one), *at(other), colour, 2)
     for place, point in enumerate(ours):
         x, y = at(point)
         low, high = (top + height * (1 - share) for share in point.share()[1:])
         sheet.line(x, low, x, high, colour, 1)
-        sheet.box((x - 4, y - 4, 9, 9), fill=NOW if point.key == now else colour)
+        sheet.box((x - 4, y - 4, 9, 9), fill=NOW if point.key == state.key() else colour)
         sheet.text(x, top + height - 14 - 13 * (place % 2), point.key.boundary, 10, FAINT, "mm")
 
 
@@ -99,8 +99,8 @@ def _matrix(sheet: Sheet, box: Box, state: ZipState, found: Zip) -> None:
             mark = (left + x * cell, top + y * cell, max(3, cell), max(3, cell))
             sheet.box(mark, line=KINDS[pair["kind"]][0], width=1)
     sheet.text(left, top - 36, f"{state.layer}: which features become one ({state.order})", 12)
-    across, within = (f"{kind} {colour}" for kind, colour in (("across models:", "green"), ("within:", "pink")))
-    sheet.text(left, top - 18, f"{across}, {within}; orange rises together, blue against each other", 11, FAINT)
+    across, within = (f"{kind} {colour}" for kind, colour in (("across models:", "green"), ("within a model:", "blue")))
+    sheet.text(left, top - 18, f"{across}, {within}; filled orange: they rise together", 11, FAINT)
 
 
 def _painted(values: np.ndarray) -> np.ndarray:
