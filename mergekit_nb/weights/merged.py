@@ -64,7 +64,7 @@ class Merged:
         if merged not in self.vector and (patch is None or merged not in patch.factors):
             return base.detach().clone()
         vector = self.vector[merged].to(base.device) if merged in self.vector else torch.zeros_like(base)
-        vector = vector.to(torch.promote_types(vector.dtype, torch.float32))
+        vector = vector.to(_wide(vector.dtype))
         return added(base, vector if patch is None else patch.apply(merged, vector))
 
     def _patch(self, task: str | None) -> Masked | LowRank | None:
@@ -126,8 +126,13 @@ class Merged:
 
 def added(base: Tensor, vector: Tensor) -> Tensor:
     """Base and vector added in float32 or wider, and rounded once to the base's dtype."""
-    compute = torch.promote_types(vector.dtype, torch.float32)
+    compute = _wide(vector.dtype)
     return (base.detach().to(compute) + vector.to(compute)).to(base.dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """float32 or wider; torch promotes no 8-bit float."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class Whole(Lazy):

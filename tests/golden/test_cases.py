@@ -14,7 +14,7 @@ from .cases import DATA, MANIFEST
 
 HERE = Path(__file__).parent
 LATER = json.loads((DATA / "later.json").read_text())
-ROW = re.compile(r"^\| `?(test_\w+\.py|data|alignment)`? \| (`.+`) \|$", re.M)
+ROW = re.compile(r"^\| `?(test_\w+\.py|data)`? \| (`.+`) \|$", re.M)
 ROWS = [(where, tuple(re.findall("`(.+?)`", cells))) for where, cells in ROW.findall((HERE / "README.md").read_text())]
 TESTED = [row for row in ROWS if row[0].endswith(".py")]
 
@@ -33,7 +33,7 @@ def named(file: Path) -> tuple[set[str], set[str]]:
             starts.add(node.values[0].value)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             exact.add(node.value)
-    return exact, {start for start in starts if "/" in start or start.startswith(("emr_", "pcb_"))}
+    return exact, {start for start in starts if "/" in start or start.startswith(("emr_", "pcb_", "zipit_"))}
 
 
 @pytest.mark.parametrize("case", MANIFEST)

@@ -13,7 +13,7 @@ import mergekit_nb as mk
 def most_alive(monkeypatch, method, tensors):
     """The most bytes of task vectors that were alive at once, in merging so many tensors."""
     alive, most = [0], [0]
-    original = mk.TaskVectors.at
+    original = mk.TaskVectors.differences
 
     def counted(self, *args, **kwargs):
         stack = original(self, *args, **kwargs)
@@ -27,7 +27,7 @@ def most_alive(monkeypatch, method, tensors):
     base = {f"w{i}": torch.randn(40, 50, generator=noise) for i in range(tensors)}
     experts = {t: {n: w + 0.1 * torch.randn(w.shape, generator=noise) for n, w in base.items()} for t in "abc"}
     with monkeypatch.context() as patched:
-        patched.setattr(mk.TaskVectors, "at", counted)
+        patched.setattr(mk.TaskVectors, "differences", counted)
         mk.merge(method, base, experts)
     return most[0]
 
