@@ -13,11 +13,15 @@ from torchvision.utils import make_grid
 from mergekit_nb.widgets.zipwalk.excite import Excited
 
 SIDE = 52  # of a picture on the page, in pixels
+MOST = 430  # height of a sheet; a longer one is scrolled
 
 
 def contact_sheet(excited: Excited, space: str, group: Sequence[int], names: Sequence[str]) -> str:
     """HTML: a row for each feature, its name, what its pictures mostly show, and the pictures."""
-    return "".join(_row(excited, space, feature, names[feature]) for feature in group)
+    rows = "".join(_row(excited, space, feature, names[feature]) for feature in group)
+    return (
+        f"<div tabindex='0' role='region' aria-label='pictures' style='max-height:{MOST}px;overflow:auto'>{rows}</div>"
+    )
 
 
 def mostly(classes: Sequence[str]) -> str:
@@ -40,6 +44,6 @@ def _row(excited: Excited, space: str, feature: int, name: str) -> str:
     what = escape(f"{name}: {', '.join(classes)}", quote=True)
     return (
         f"<div style='margin:6px 0'><b>{escape(name)}</b> <span style='opacity:.75'>{escape(mostly(classes))}</span><br>"
-        f"<img alt='{what}' title='{what}' style='width:{SIDE * len(classes)}px;max-width:100%;image-rendering:auto' "
+        f"<img alt='{what}' title='{what}' style='width:{SIDE * len(classes)}px;max-width:98%;image-rendering:auto' "
         f"src='data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'></div>"
     )

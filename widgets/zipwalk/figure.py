@@ -123,7 +123,7 @@ def _right() -> list[go.Scatter]:
     for name, symbol in (("ensemble", "triangle-up"), ("alone", "triangle-down")):
         marker = {"symbol": symbol, "size": 11, "color": TEXT}
         traces.append(go.Scatter(name=name, mode="markers", marker=marker, showlegend=name != "ensemble", **hover))
-    said = {"textposition": "bottom right", "textfont": {"size": 12}, "hoverinfo": "skip", "showlegend": False}
+    said = {"textposition": "top center", "textfont": {"size": 12}, "hoverinfo": "skip", "showlegend": False}
     traces.append(go.Scatter(name="on show", mode="markers+text", marker=ring, **said))
     return traces
 

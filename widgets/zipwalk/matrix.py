@@ -50,7 +50,7 @@ def matrix(correlation: Tensor, found: Zip, names: Sequence[str], order: str, ch
     figure.data[0].update(x=shown, y=shown, z=correlation[places][:, places].float().numpy())
     group = [] if chosen is None else found.groups[chosen]
     members = [names[feature] for feature in group] if order == "as they are" else []
-    look = {"symbol": "square-open", "size": figure.data[-1].marker.size + 4, "color": FRAME, "line": {"width": 3}}
+    look = {"symbol": "square-open", "size": figure.data[-1].marker.size + 4, "color": FRAME, "line": {"width": 2}}
     figure.add_scatter(
         x=[b for _ in members for b in members], y=[a for a in members for _ in members], name=CHOSEN, mode="markers",
         marker=look, hoverinfo="skip", showlegend=False,

@@ -15,7 +15,7 @@ from mergekit_nb.widgets.zipwalk.compute import Point, references
 from mergekit_nb.widgets.zipwalk.contact import SIDE, mostly, strip
 from mergekit_nb.widgets.zipwalk.excite import Excited
 from mergekit_nb.widgets.zipwalk.figure import LOOK, NOW, title
-from mergekit_nb.widgets.zipwalk.matrix import arranged
+from mergekit_nb.widgets.zipwalk.matrix import FRAME, arranged
 from mergekit_nb.widgets.zipwalk.state import NOTHING, Key, ZipState
 
 WIDTH, MAP = 980, 420
@@ -98,6 +98,9 @@ def _matrix(sheet: Sheet, box: Box, state: ZipState, found: Zip) -> None:
         for x, y in ((at[pair["a"]], at[pair["b"]]), (at[pair["b"]], at[pair["a"]])):
             mark = (left + x * cell, top + y * cell, max(3, cell), max(3, cell))
             sheet.box(mark, line=KINDS[pair["kind"]][0], width=1)
+    chosen = [] if state.group is None else found.groups[state.group]
+    for x, y in ((at[a], at[b]) for a in chosen for b in chosen):
+        sheet.box((left + x * cell - 1, top + y * cell - 1, max(3, cell) + 2, max(3, cell) + 2), line=FRAME, width=1.5)
     sheet.text(left, top - 36, f"{state.layer}: which features become one ({state.order})", 12)
     across, within = (f"{kind} {colour}" for kind, colour in (("across models:", "green"), ("within a model:", "blue")))
     sheet.text(left, top - 18, f"{across}, {within}; filled orange: they rise together", 11, FAINT)
