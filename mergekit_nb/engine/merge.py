@@ -164,12 +164,12 @@ def _tensor(work: Work, job: Callable[[Piece], Result], name: str) -> list[tuple
 
 def _opened(base, experts) -> tuple[Source, dict[str, Source]]:
     if isinstance(experts, str | Path | nn.Module) or not isinstance(experts, Mapping) or _is_source(experts):
-        swapped = isinstance(base, Mapping) and base and not _is_source(base)
+        swapped = _are_several(base)
         hint = (
             "base and experts look swapped: it is merge(method, base, experts)" if swapped else 'write {"task": expert}'
         )
         raise TypeError(f"experts is a mapping from task names to weights; got {_what(experts)}; {hint}")
-    if isinstance(base, Mapping) and base and not _is_source(base):
+    if _are_several(base):
         raise TypeError("the base is one model's weights; got a mapping of several; are base and experts swapped?")
     if not experts:
         raise ValueError('there are no experts to merge; give at least two, as {"task": expert, …}')
@@ -184,6 +184,8 @@ def _opened(base, experts) -> tuple[Source, dict[str, Source]]:
             f"{base.path} is an adapter, so it can be an expert but not the base; the base is its own base model"
         )
     opened = {str(task): open_source(expert) for task, expert in experts.items()}
+    if len(opened) < len(experts):
+        raise ValueError(f"two tasks have one name: {', '.join(map(repr, experts))} are told apart as texts")
     return base, {task: e.onto(base) if isinstance(e, Adapter) else e for task, e in opened.items()}
 
 
@@ -191,6 +193,12 @@ def _is_source(mapping: Mapping) -> bool:
     return isinstance(mapping, Lazy) or (
         all(isinstance(value, Tensor) for value in mapping.values()) and len(mapping) > 0
     )
+
+
+def _are_several(base: object) -> bool:
+    """Whether these are several models' weights, where one model's belong."""
+    several = Mapping | str | Path | nn.Module
+    return isinstance(base, Mapping) and len(base) > 0 and all(isinstance(value, several) for value in base.values())
 
 
 def _what(experts: object) -> str:

@@ -20,6 +20,7 @@ from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.source import HASHED, dtype_of, entries, hashes, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
 
+NARROW = 1e30  # dtypes that end below this (float16, float8) overflow in earnest
 WORTH = 1 << 22  # entries of a model from which on threads are worth their start
 
 ROOMS = Rooms()
@@ -134,6 +135,7 @@ class Work:
         done = self.fast and self.fast.finish(self._site(piece), base, experts, totals)
         vector, masks, factors, parts = done or self._readable(piece, base, experts, totals)
         if vector is not None:
+            _check_range(self.method, piece.name, base, vector)
             vector = vector.flatten().to(base.dtype if masks is not None else self.dtype).cpu()
         return Merged(base.cpu(), vector, masks, factors, _hashes(base, experts, hashed), dict(parts))
 
@@ -167,6 +169,24 @@ class Work:
             return self.taus.at(piece.name, self.device, self.dtype)
         stack = self.taus.differences(piece.name, base, experts, self.device, self.dtype)
         return stack.reshape(len(experts), *shape_of(self.taus.base, piece.name)) if self._whole(piece) else stack
+
+
+def _check_range(method: Method, name: str, base: Tensor, vector: Tensor) -> None:
+    """Refuse a merged vector, or with it a model, that its dtype cannot hold: stored, it would be infinite or NaN."""
+    if not vector.numel():
+        return
+    limit, reach = torch.finfo(base.dtype).max, float(torch.stack(vector.aminmax()).abs().max())
+    near = limit / 2 if limit > NARROW else limit - float(base.to(vector.dtype).abs().max())
+    if reach <= near:
+        return
+    total = (base.to(vector) + vector.flatten()).to(base.dtype)
+    bad = int((~torch.isfinite(total.float())).sum())
+    if bad or not reach < limit:
+        raise ValueError(
+            f"{method.label} makes {bad or 'some'} of {vector.numel()} weights in {name} too large for "
+            f"{str(base.dtype).removeprefix('torch.')}, which ends at {limit:g}; merge with a smaller scale, or leave the tensor "
+            f"out with exclude={name!r}"
+        )
 
 
 def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:

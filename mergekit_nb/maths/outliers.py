@@ -32,7 +32,7 @@ def spread(share: Float[Tensor, "part task"], sizes: Float[Tensor, " part"]) -> 
 
 def top(x: Float[Tensor, "*shape"], density: float) -> Bool[Tensor, "*shape"]:
     """True where |x| exceeds the (int(n * (1 - density)) + 1)-th smallest magnitude of the tensor; density 1 or more keeps all."""
-    if density >= 1:
+    if density >= 1 or not x.numel():
         return torch.ones_like(x, dtype=torch.bool)
     rank = min(int(x.numel() * (1 - max(density, 0.0))) + 1, x.numel())
     return x.abs() > x.abs().flatten().kthvalue(rank).values

@@ -28,7 +28,7 @@ def above_rank(x: Float[Tensor, "*shape"], rank: int) -> Bool[Tensor, "*shape"]:
 
     DARE's `magnitude` variant: everything equal to the threshold goes too.
     """
-    if rank <= 0:
+    if rank <= 0 or not x.numel():
         return torch.ones_like(x, dtype=torch.bool)
     return x.abs() > x.abs().flatten().kthvalue(min(rank, x.numel())).values
 
@@ -52,12 +52,14 @@ def restore(
     if how == "expectation":
         return pruned / (1 - drop) if drop < 1 else torch.zeros_like(pruned)
     before, after = (norm(t, how) for t in (original, pruned))
-    return pruned * (before / after) if after > 0 else torch.zeros_like(pruned)
+    return pruned * (before / after).to(pruned.dtype) if after > 0 else torch.zeros_like(pruned)
 
 
 def norm(x: Float[Tensor, "*shape"], how: Literal["l1", "l2", "linf"]) -> Float[Tensor, ""]:
-    """The norm of the whole tensor, taken as one vector."""
-    return torch.linalg.vector_norm(x, {"l1": 1, "l2": 2, "linf": float("inf")}[how])
+    """The norm of the whole tensor, taken as one vector; float64, in which squares of float32 do not overflow."""
+    if not x.numel():
+        return x.new_zeros((), dtype=torch.float64)
+    return torch.linalg.vector_norm(x, {"l1": 1, "l2": 2, "linf": float("inf")}[how], dtype=torch.float64)
 
 
 def middle(x: Float[Tensor, "*lead n"], count: int, skip: int) -> Bool[Tensor, "*lead n"]:
@@ -76,6 +78,8 @@ def keep_chance(x: Float[Tensor, "*shape"], density: float, window: float, by: S
 
     Source: Deep et al. 2024, arXiv:2406.11617, MagPrune, with the authors' variants.
     """
+    if not x.numel():
+        return torch.full_like(x, density)
     rows = x.abs().reshape(-1, x.shape[-1] if by != "tensor" and x.ndim > 1 else x.numel())
     if by == "size":
         least, greatest = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)

@@ -104,9 +104,9 @@ def resolve(method: str | Method, options: dict | None = None) -> Method:
             raise ValueError(
                 f"{method} has no {name!r}{_near(name, known)}; it has {', '.join(known) or 'no hyper-parameters'}"
             )
-    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
+    return cls(**options)
 
 
 def _near(name: str, known) -> str:
-    near = get_close_matches(name, list(known), 1)
+    near = get_close_matches(name.lower(), list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -9,6 +9,7 @@ from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -102,6 +103,7 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():
+            object.__setattr__(self, name, _natural(getattr(self, name)))
             _check(f"{type(self).__name__}.{name}", getattr(self, name), hint)
 
     @property
@@ -337,6 +339,12 @@ def _knob(hint: Any) -> Knob | None:
     return next((k for part in parts for k in getattr(part, "__metadata__", ()) if isinstance(k, Knob)), None)
 
 
+def _natural(value: Any) -> Any:
+    """NumPy's and torch's numbers as Python's own, lists and arrays as tuples; anything else as it is."""
+    value = value.tolist() if isinstance(value, Tensor | np.ndarray | np.generic) else value
+    return tuple(_natural(part) for part in value) if isinstance(value, list | tuple) else value
+
+
 def _check(field: str, value: Any, hint: Any) -> None:
     knob, choices = _knob(hint), _choices(hint)
     if choices and value not in choices:
@@ -353,14 +361,18 @@ def _check(field: str, value: Any, hint: Any) -> None:
 
 
 def _check_kind(field: str, value: Any, kinds: tuple) -> None:
-    """A field without a range: a whole number, a number, or one number per task."""
+    """A field without a range: yes or no, a whole number, a number, one number per task, or texts."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    if bool in kinds and not isinstance(value, bool):
+        raise ValueError(f"{field} is True or False; got {value!r}")
     if int in kinds and not (number and isinstance(value, int)):
         raise ValueError(f"{field} is a whole number; got {value!r}")
-    if float in kinds and not number:
+    if float in kinds and not (number and isfinite(value)):
         raise ValueError(f"{field} is a number; got {value!r}")
+    if tuple[str, ...] in kinds and not (isinstance(value, tuple) and all(isinstance(text, str) for text in value)):
+        raise ValueError(f"{field} is a tuple of texts; got {value!r}")
     if tuple[float, ...] in kinds and not (
-        isinstance(value, tuple | list) and all(isinstance(n, int | float) and isfinite(n) for n in value)
+        isinstance(value, tuple) and all(isinstance(n, int | float) and isfinite(n) for n in value)
     ):
         raise ValueError(f"{field} is one number per task, in the order of the tasks; got {value!r}")
 
@@ -377,6 +389,8 @@ def _slip(value: Any, knob: Knob) -> str:
     """A percentage where a fraction is meant, or a number typed as text."""
     if isinstance(value, str):
         return "; write it as a number, without quotes"
+    if isinstance(value, tuple):
+        return "; it is one number for all tasks"
     percent = isinstance(value, int | float) and not isinstance(value, bool) and 1 < value <= 100
     if percent and knob.unit.startswith(FRACTIONS) and knob.low <= value / 100 <= knob.high:
         return f"; did you mean {value / 100:g}?"

@@ -31,8 +31,9 @@ class Della(Method):
         density: the mean chance of staying.
         window: half the width of the range of chances; density - window and density + window lie in [0, 1]. The
             paper's epsilon is the full width, mergekit's `epsilon` this half.
-        rank: where entries are ranked: per "row" of the last axis (the authors' default), over the whole "tensor" (their
-            layer variant), or not at all: "size", their variant by magnitude between the row's least and greatest.
+        rank: where entries are ranked: per "row" of the last axis (the authors' default; mergekit's rows of a convolution
+            lie along its second axis), over the whole "tensor" (their layer variant), or not at all: "size", their variant
+            by magnitude between the row's least and greatest.
         rescale: "chance" divides by p (the authors); "l1" restores that norm of the tensor (mergekit); None leaves the
             survivors as they are.
         elect: "mass" as in step 2; "none" adds everything up, without a mean. (The authors' `della_noelect` elects all

@@ -14,7 +14,7 @@ from mergekit_nb.maths.elect import ordered_sum
 from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.weights.site import Site
 
-SMALLEST_NORM = 1e-6  # mergekit's
+SMALLEST_NORM = 1e-6  # of one task vector; mergekit's, of the product of two
 SMALLEST_DIVISOR = 1e-6  # below it the experts cancel, and the mean says nothing
 
 
@@ -33,7 +33,9 @@ class ModelStock(Method):
     Where 1 + (N - 1) cos is 0 the experts cancel, and the base is kept; mergekit divides by 0. One expert is its own mean.
 
     Source: Jang et al. 2024, "Model Stock: All we need is just a few fine-tuned models", arXiv:2403.19522. The authors
-    released no code; mergekit's mean over all pairs is followed for more than two experts, where the paper has one angle.
+    released no code; mergekit's mean over all pairs is followed for more than two experts, where the paper has one angle
+    (fusion_bench averages the angles, not their cosines). mergekit divides by the product of two lengths, at least 1e-6,
+    which short task vectors (biases, say) fall below: its cosine is then too small, and its result nearer to the base.
     """
 
     scope: Literal["tensor", "row"] = "tensor"
@@ -46,10 +48,10 @@ class ModelStock(Method):
         return "axes" if self.scope == "row" else "entries"
 
     def merge(self, site: Site, taus: Float[Tensor, "task *shape"], totals: Totals) -> Float[Tensor, "*shape"]:
-        rows = rearrange(taus, "task ... -> task 1 (...)") if self.scope == "tensor" or taus.ndim < 3 else taus
-        share = _share(rows.reshape(len(taus), -1, rows.shape[-1]), self.negative == "base")
-        mean = ordered_sum(rows) / len(taus)
-        return (share.reshape(*mean.shape[:-1], 1) * mean).reshape(site.shape)
+        whole = self.scope == "tensor" or taus.ndim < 3
+        rows = rearrange(taus, "task ... -> task 1 (...)" if whole else "task ... n -> task (...) n")
+        share = _share(rows, self.negative == "base")
+        return (share[:, None] * (ordered_sum(rows) / len(taus))).reshape(site.shape)
 
 
 def _share(rows: Float[Tensor, "task row n"], clamp: bool) -> Float[Tensor, " row"]:

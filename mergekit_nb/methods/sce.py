@@ -31,6 +31,9 @@ class Sce(Method):
             alone and all entries are merged (the authors' released code).
         scale: multiplies the merged vector.
 
+    mergekit has equal shares already where all tasks' mean squares together are below 1e-6 (task vectors of 5e-4, say),
+    and for every tensor without axes; here only where there is nothing to weigh.
+
     Source: Wan et al. 2024, "FuseChat: Knowledge Fusion of Chat Models", arXiv:2408.07990.
     """
 

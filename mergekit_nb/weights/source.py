@@ -130,7 +130,7 @@ def open(source: str | Path | Source | nn.Module) -> Source:
     if isinstance(source, nn.Module):
         return {name: tensor.detach() for name, tensor in source.state_dict().items()}
     if isinstance(source, Mapping):
-        return source
+        return _checked(source) if isinstance(source, dict) else source
     if not isinstance(source, str | Path):
         raise TypeError(
             f"weights come from a path, a mapping of tensors or a torch module; got {type(source).__name__}"
@@ -145,6 +145,21 @@ def open(source: str | Path | Source | nn.Module) -> Source:
     if path.name.endswith(INDEX):
         return Checkpoint(path, _indexed(path))
     return Checkpoint(path, _folder(path) if path.is_dir() else _file(path))
+
+
+def _checked(weights: dict) -> Source:
+    """The weights themselves, once they are known to be names and tensors that can be computed with."""
+    for name, tensor in weights.items():
+        if not isinstance(name, str):
+            raise TypeError(f"names of tensors are texts; got {name!r}")
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"{name} is no tensor but of type {type(tensor).__name__}; torch.as_tensor may make one of it"
+            )
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex():
+            kind = "has no data (device meta)" if tensor.is_meta else f"is {tensor.layout}, {tensor.dtype}"
+            raise ValueError(f"{name} {kind}; only dense, real tensors can be merged")
+    return weights
 
 
 def shape_of(source: Source, name: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -135,3 +136,44 @@ def test_options_beside_an_object(base, experts):
 def test_wrong_arguments_are_named(base, experts, call, words):
     with pytest.raises(ValueError, match=words):
         mk.merge("emr", base, experts, **call)
+
+
+@pytest.mark.parametrize(("method", "scale"), [("task_arithmetic", 1.0), ("lines", None)])
+def test_a_model_that_its_dtype_cannot_hold(tmp_path, method, scale):
+    base = {"w": torch.full((3,), 6e4, dtype=torch.float16)}
+    experts = {task: {"w": base["w"] + 4000} for task in ("mnist", "svhn")}
+    options = {"scale": scale} if scale else {"alpha": 1.0}
+    words = (
+        rf"{method} makes 3 of 3 weights in w too large for float16, which ends at 65504; merge with a smaller scale"
+    )
+    for out in (None, tmp_path / "out"):
+        with pytest.raises(ValueError, match=words):
+            mk.merge(method, base, experts, out=out, **options)
+    assert mk.merge("average", base, experts).weights()["w"].tolist() == experts["svhn"]["w"].tolist()
+
+
+def test_task_vectors_beyond_float32():
+    base = {"w": torch.full((2, 2), -3e38)}
+    with pytest.raises(ValueError, match="ties makes 4 of 4 weights in w too large for float32"):
+        mk.merge("ties", base, {task: {"w": -base["w"]} for task in ("mnist", "svhn")})
+
+
+def test_two_tasks_of_one_name(base, experts):
+    with pytest.raises(ValueError, match="two tasks have one name: 1, '1' are told apart as texts"):
+        mk.merge("ties", base, {1: experts["mnist"], "1": experts["svhn"]})
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (np.zeros(3), "w is no tensor but of type ndarray; torch.as_tensor may make one of it"),
+        (3, "w is no tensor but of type int"),
+        (torch.eye(3).to_sparse(), "w is torch.sparse_coo, torch.float32; only dense, real tensors can be merged"),
+        (torch.zeros(3, device="meta"), r"w has no data \(device meta\)"),
+        (torch.zeros(3, dtype=torch.complex64), "w is torch.strided, torch.complex64; only dense, real"),
+    ],
+)
+def test_entries_that_are_no_weights(base, experts, entry, words):
+    for broken in ((base | {"w": entry}, experts), (base, experts | {"mnist": experts["mnist"] | {"w": entry}})):
+        with pytest.raises((TypeError, ValueError), match=words):
+            mk.merge("ties", *broken)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -22,11 +24,14 @@ from mergekit_nb.methods import (
     Emr,
     Knots,
     Lines,
+    ModelStock,
+    NuSlerp,
     Pcb,
     Slerp,
     TallMasks,
     TaskArithmetic,
     Ties,
+    Tsv,
     Wudi,
     resolve,
 )  # fmt: skip
@@ -215,6 +220,11 @@ def test_a_percentage_for_any_fraction_is_recognised(cls, name):
         (lambda: Ties(weights=(1, float("nan"))), "Ties.weights is one number per task"),
         (lambda: Dare(seed=1.5), "Dare.seed is a whole number; got 1.5"),
         (lambda: Wudi(scale="big"), "Wudi.scale is a number; got 'big'"),
+        (lambda: Wudi(scale=float("nan")), "Wudi.scale is a number; got nan"),
+        (lambda: Tsv(whiten="false"), "Tsv.whiten is True or False; got 'false'"),
+        (lambda: Lines(blocks="*.0.*"), "Lines.blocks is a tuple of texts; got '*.0.*'"),
+        (lambda: TaskArithmetic(scale=[0.1, 0.2]), "in [-2, 5]; got (0.1, 0.2); it is one number for all tasks"),
+        (lambda: resolve("TIES"), "no method 'TIES'; did you mean 'ties'?"),
         (lambda: Wudi(iterations=0.5), "Wudi.iterations is a number of steps, a whole number; got 0.5"),
         (lambda: resolve("ties", {"densty": 0.2}), "ties has no 'densty'; did you mean 'density'?"),
         (lambda: resolve("tise"), "no method 'tise'; did you mean 'ties'?"),
@@ -240,6 +250,56 @@ def test_a_slip_gets_one_sentence(make, words):
 def test_a_nonsense_composition_is_refused_when_it_is_written(make, words):
     with pytest.raises((TypeError, ValueError), match=re.escape(words)):
         make()
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (Pcb(scale=np.float32(0.5), ratio=np.float64(0.2)), Pcb(scale=0.5, ratio=0.2)),
+        (Pcb(scale=np.array([0.5, 1])), Pcb(scale=(0.5, 1.0))),
+        (Pcb(scale=torch.tensor([0.5, 1])), Pcb(scale=(0.5, 1.0))),
+        (Pcb(scale=[np.float32(0.5), 1]), Pcb(scale=(0.5, 1))),
+        (Ties(weights=np.array([1, 2])), Ties(weights=(1, 2))),
+        (Cabs(n=np.int64(2), m=torch.tensor(4)), Cabs(n=2, m=4)),
+        (Dare(seed=np.int64(3)), Dare(seed=3)),
+        (Tsv(whiten=np.bool_(False)), Tsv(whiten=False)),
+    ],
+)
+def test_numbers_of_numpy_and_torch_are_numbers(given, meant):
+    assert given == meant
+    assert json.dumps(given.options()) == json.dumps(meant.options())
+    hash(given)
+
+
+EMPTY = {"block.0.a": (0,), "block.0.b": (3, 0), "block.0.c": (0, 3), "block.0.d": (2, 0, 3, 3)}
+OPTIONS = [
+    *(cls() for cls in METHODS.values()),
+    *(Dare(rescale=how) for how in ("l1", "l2", "linf")),
+    *(Della(rank=how) for how in ("tensor", "size")),
+    *(
+        ModelStock(scope="row"),
+        Cabs(by="magnitude"),
+        Dare(by="magnitude"),
+        Ties(scope="row"),
+        Wudi(solver="closed form"),
+    ),
+    *(NuSlerp(over=how) for how in ("last", "first")),
+]
+
+
+@pytest.mark.parametrize("method", OPTIONS, ids=str)
+def test_tensors_without_entries_stay(method):
+    base = {name: torch.zeros(shape) for name, shape in EMPTY.items()} | {"block.1.w": torch.arange(6.0).reshape(2, 3)}
+    experts = {t: {name: 1.1 * tensor for name, tensor in base.items()} for t in "ab"}
+    merged = mk.merge(method, base, experts).weights("a")
+    assert {name: tuple(tensor.shape) for name, tensor in merged.items()} == EMPTY | {"block.1.w": (2, 3)}
+    assert merged["block.1.w"].isfinite().all()
+
+
+def test_a_norm_of_huge_entries_does_not_overflow():
+    base = {"w": torch.zeros(4)}
+    merged = mk.merge(Dare(drop=0, rescale="l2", scale=1), base, {t: {"w": torch.full((4,), 1e30)} for t in "ab"})
+    assert_close(merged.weights()["w"], torch.full((4,), 2e30))
 
 
 def test_blocks_are_counted_tower_by_tower():
