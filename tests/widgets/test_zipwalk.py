@@ -274,6 +274,7 @@ def test_what_is_missing_is_told(networks, tasks, batches):
     for given, told in [
         ((networks, tasks, None), "pass networks"),
         ((networks, None, batches), "pass networks"),
+        ((list(networks.values()), tasks, batches), "{name: module}"),
         (({"left": networks["left"]}, tasks, batches), "two networks or more; got 1"),
         ((networks, {"left": tasks["left"]}, batches), "nothing to test right on"),
         ((networks, tasks, []), "batches is empty"),

@@ -120,7 +120,7 @@ def study(
         pair = next(iter(zoo.pairs))
         networks, tasks, batches = zoo.of(pair), zoo.tasks_of(pair), zoo.batches(pair)
         scale = zoo.scale if scale is None else scale
-    if networks is None or tasks is None or batches is None:
+    if not isinstance(networks, Mapping) or tasks is None or batches is None:
         raise ValueError(
             "pass networks ({name: module}), tasks and batches, or none of them for the embedded strangers"
         )
