@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from mergekit_nb.device import pick
 from mergekit_nb.models.clip import Tokenizer
 from mergekit_nb.zoo import NAMES, pack
 from mergekit_nb.zoo.tasks import Pile, Pool, pool, tasks
-from mergekit_nb.zoo.train import Recipe, finetune, pretrain
+from mergekit_nb.zoo.train import Recipe, finetune, pretrain, without_denormals
 
 CONTEXT = 16  # tokens
 WORDS = 4096 - 256 - 2  # at most; the pool has fewer
@@ -93,18 +92,18 @@ def train(
     tokenizer = Tokenizer.learn(texts(piles, pool), WORDS, CONTEXT)
     settings = config(tokenizer)
     common = {"seed": seed, "device": chosen, "log": log}
-    torch.set_flush_denormal(True)  # optimiser states fade into denormals, which are slow
     first, second, then = recipes(steps)
     learn = partial(pretrain, settings, tokenizer, piles, pool, **common)
-    young = _kept(work / "pretrained.safetensors", lambda: learn(first, checkpoint=work / "pretrained.ckpt"))
-    base = _kept(work / "base.safetensors", lambda: learn(second, start=young, checkpoint=work / "base.ckpt"))
-    experts = {
-        task: _kept(
-            work / f"{task}.safetensors",
-            lambda task=task, pile=pile: finetune(settings, base, tokenizer, task, pile, then, **common),
-        )
-        for task, pile in piles.items()
-    }
+    with without_denormals():
+        young = _kept(work / "pretrained.safetensors", lambda: learn(first, checkpoint=work / "pretrained.ckpt"))
+        base = _kept(work / "base.safetensors", lambda: learn(second, start=young, checkpoint=work / "base.ckpt"))
+        experts = {
+            task: _kept(
+                work / f"{task}.safetensors",
+                lambda task=task, pile=pile: finetune(settings, base, tokenizer, task, pile, then, **common),
+            )
+            for task, pile in piles.items()
+        }
     return settings, tokenizer, base, experts
 
 

@@ -27,7 +27,7 @@ from mergekit_nb.zoo.pairs_card import page
 from mergekit_nb.zoo.sources import FASHION, MNIST
 from mergekit_nb.zoo.splits import Pictures, join
 from mergekit_nb.zoo.tasks import SEED, Pile, official, tidy
-from mergekit_nb.zoo.train import MIRRORED, Recipe, channels_first
+from mergekit_nb.zoo.train import MIRRORED, Recipe, channels_first, without_denormals
 
 PAIRS = {  # name -> the task of clip8, and among how many networks its classes are shared out
     "fashion-1": ("fashion", 2), "fashion-2": ("fashion", 2), "mnist": ("mnist", 2), "triple": ("fashion", 3),
@@ -135,7 +135,8 @@ def learn(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _learn(task, lot, recipe, seed, device, mirror, log)
+        with without_denormals():
+            return _learn(task, lot, recipe, seed, device, mirror, log)
     finally:
         torch.set_num_threads(threads)
 
@@ -144,7 +145,6 @@ def _learn(
     task: Task, lot: Pictures, recipe: Recipe, seed: int, device: str, mirror: bool, log: Callable[[str], None]
 ) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
     where = pick(device)
     net = task.model().to(where, memory_format=torch.channels_last).train()
     head = task.head.to(where)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,16 @@ def augment(images: Tensor, generator: torch.Generator, *, mirror: bool = False)
     ]
     grid = F.affine_grid(torch.stack(rows, dim=1).to(images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Optimiser states fade into denormals, which are slow: they count as 0 in here, and nowhere else."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def channels_first(images: np.ndarray) -> Tensor:

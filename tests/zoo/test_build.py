@@ -137,3 +137,7 @@ def test_the_shipped_configuration_is_the_one_the_build_makes(world):
 def test_an_unknown_zoo_is_not_built(tmp_path):
     with pytest.raises(ValueError, match='no recipe for a zoo "clip9": there is clip8'):
         build("clip9", tmp_path)
+
+
+def test_training_leaves_denormals_to_everybody_else(built):
+    assert torch.tensor(2.0**-1074, dtype=torch.float64) * 1 > 0
