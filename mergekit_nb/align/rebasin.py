@@ -15,7 +15,7 @@ from mergekit_nb.maths.moments import Moments
 from mergekit_nb.models.axes import derive
 from mergekit_nb.models.example import example
 from mergekit_nb.models.moments import joint_moments
-from mergekit_nb.models.watch import inputs, several_times
+from mergekit_nb.models.watch import check_finite, inputs, several_times
 from mergekit_nb.weights.axes import Axes, Port, Space, permuted
 from mergekit_nb.weights.source import Source
 
@@ -73,7 +73,9 @@ def align(
             raise ValueError("activations are matched between modules; these are weights: leave batches out")
         a, b = (x.state_dict() if isinstance(x, nn.Module) else x for x in (to, network))
         return permuted(b, axes, weight_matching(a, b, axes, seed).order)
-    axes = axes or derive(to, example(to) if batches is None else inputs(next(iter(several_times(batches))))[:1])
+    if batches is not None and next(iter(several_times(batches)), None) is None:
+        raise ValueError("there is nothing to measure on: batches is empty")
+    axes = axes or derive(to, example(to) if batches is None else inputs(next(iter(batches)))[:1])
     if batches is None:
         found = weight_matching(to.state_dict(), network.state_dict(), axes, seed)
     else:
@@ -109,6 +111,8 @@ def weight_matching(
         weight_matching.py. There a step is taken where its own assignment gains; here where the objective does, which
         differs for a weight that both reads and writes a space.
     """
+    check_finite(a, "the network to align to")
+    check_finite(b, "the network to be aligned")
     visited = [axes.space(name) for name in (axes.names if spaces is None else spaces)]
     descent, noise = _Descent(a, b, axes, start or {}), torch.Generator().manual_seed(seed)
     objective = [descent.objective()]
@@ -196,6 +200,13 @@ def _compared(space: Space, a: Source, b: Source) -> list[Port]:
     lacking = [port.tensor for port in space.ports if port.tensor not in a or port.tensor not in b]
     if lacking:
         raise ValueError(f"{lacking[0]} carries the space {space.name}, but one of the two networks lacks it")
+    for port in space.ports:
+        one, other = a[port.tensor].shape, b[port.tensor].shape
+        if len(one) != len(other) or one[port.axis] != other[port.axis]:
+            raise ValueError(
+                f"{port.tensor} is {tuple(other)}, and {tuple(one)} in the network to align to, which has {space.width} "
+                f"features in the space {space.name}: are they one architecture?"
+            )
     return [
         port for port in space.ports
         if not port.tensor.endswith(STATISTICS) and a[port.tensor].shape == b[port.tensor].shape

@@ -16,7 +16,7 @@ from mergekit_nb.maths.matching import Mode, Zip, blocks, first, identity, optim
 from mergekit_nb.models.axes import derive
 from mergekit_nb.models.halves import halves
 from mergekit_nb.models.moments import joint_moments
-from mergekit_nb.models.watch import inputs, several_times
+from mergekit_nb.models.watch import check_finite, inputs, several_times
 from mergekit_nb.progress import Progress
 from mergekit_nb.weights.axes import Axes, Space, mapped
 
@@ -63,18 +63,24 @@ def zipit(
         A tied tensor that writes and reads (an embedding) is mapped as what it does first: exact where all groups are
         as large as there are networks.
     """
+    if not isinstance(networks, Sequence | nn.ModuleList) or not all(
+        isinstance(network, nn.Module) for network in networks
+    ):
+        raise TypeError("networks are two torch modules or more, in a list")
     if len(networks) < 2:
         raise ValueError(f"zipping takes two networks or more; got {len(networks)}")
     if matching not in get_args(Matching):
         raise ValueError(f"matching is one of {', '.join(get_args(Matching))}; got {matching!r}")
     if mode not in get_args(Mode):
         raise ValueError(f"mode is one of {', '.join(get_args(Mode))}; got {mode!r}")
-    match = _matcher(matching, len(networks), alpha, beta, mode)
+    match = _matcher(matching, len(networks), float(alpha), float(beta), mode)
     match(torch.eye(len(networks)))  # refuses numbers out of range before any network runs
     head = next(iter(several_times(batches)), None)
     if head is None:
         raise ValueError("there is nothing to measure on: batches is empty")
     example = inputs(head)[:1]
+    if not len(example):
+        raise ValueError("there is nothing to measure on: the first batch holds no inputs")
     axes = axes or derive(networks[0], example)
     spaces = _up_to(axes, stop_at)
     _check(networks, axes, spaces, stop_at)
@@ -124,18 +130,26 @@ def _check(networks: Sequence[nn.Module], axes: Axes, spaces: Sequence[Space], s
     if blind:
         raise ValueError(f"no module sees the features of {', '.join(blind)}, so they cannot be matched")
     weights = [network.state_dict() for network in networks]
-    zipped = {port.tensor for space in spaces for port in space.ports}
-    names = list(weights[0]) if stop_at is None else [name for name in weights[0] if name in zipped]
+    ports = [port for space in spaces for port in space.ports if port.tensor in weights[0]]
+    made = {port.tensor for port in ports if port.role != "reads"}
+    names = list(weights[0]) if stop_at is None else [name for name in weights[0] if name in made]
     for number, other in enumerate(weights[1:], 2):
         for name in names:
             if name not in other or weights[0][name].shape != other[name].shape:
-                _refuse(name, weights[0][name], other.get(name), number, axes, stop_at)
+                _refuse(name, weights[0][name], other.get(name), number, axes, name not in made)
+        for port in ports:  # what only reads may give another number of classes
+            one, two = weights[0][port.tensor], other.get(port.tensor)
+            if two is None or two.ndim != one.ndim or two.shape[port.axis] != one.shape[port.axis]:
+                _refuse(port.tensor, one, two, number, axes, False)
+    for number, found in enumerate(weights, 1):
+        check_finite(found, f"number {number}")
 
 
-def _refuse(name: str, one: Tensor, other: Tensor | None, number: int, axes: Axes, stop_at: str | None) -> None:
+def _refuse(name: str, one: Tensor, other: Tensor | None, number: int, axes: Axes, head: bool) -> None:
     has = "is not in" if other is None else f"is {tuple(other.shape)} in"
-    hint = f"; zip up to a boundary ({', '.join(axes.boundaries)}): each keeps its own head" if stop_at is None else ""
-    raise ValueError(f"{name} is {tuple(one.shape)} in the first network and {has} number {number}{hint}")
+    hint = f"zip up to a boundary ({', '.join(axes.boundaries)}): each keeps its own head"
+    hint = hint if head else "are they one architecture?"
+    raise ValueError(f"{name} is {tuple(one.shape)} in the first network and {has} number {number}; {hint}")
 
 
 def _matcher(matching: Matching, models: int, alpha: float, beta: float, mode: Mode) -> Callable[[Tensor], Zip]:

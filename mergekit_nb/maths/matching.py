@@ -171,7 +171,7 @@ def spread(zipped: Zip, unit: int) -> Zip:
 
 def _checked(correlation: Tensor, models: int) -> np.ndarray:
     rows, columns = correlation.shape
-    if rows != columns or models < 1 or rows % models:
+    if rows != columns or models < 1 or rows % models or not rows:
         raise ValueError(
             f"a correlation of the features of {models} models is square and divisible by {models}; got {rows} x {columns}"
         )
@@ -179,7 +179,8 @@ def _checked(correlation: Tensor, models: int) -> np.ndarray:
         raise ValueError(
             "the correlation has entries that are not finite; features that are NaN or infinite count as 0"
         )
-    return correlation.detach().cpu().numpy()
+    wide = torch.promote_types(correlation.dtype, torch.float32)  # NumPy has no bfloat16
+    return correlation.detach().cpu().to(wide).numpy()
 
 
 def _zip(

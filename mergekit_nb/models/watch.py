@@ -84,8 +84,22 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 
 def inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
-    """What a model is called with: the batch, or the first of (inputs, labels) as a DataLoader gives it."""
-    return batch[0] if isinstance(batch, list | tuple) else batch
+    """What a model is called with: the batch, or the first of (inputs, labels) as a DataLoader gives it.
+
+    Raises:
+        TypeError: neither of them.
+    """
+    x = batch[0] if isinstance(batch, list | tuple) and batch else batch
+    if not isinstance(x, Tensor):
+        raise TypeError(f"a batch is a tensor, or a pair (inputs, labels) of tensors; got {type(batch).__name__}")
+    return x
+
+
+def check_finite(weights: Mapping[str, Tensor], whose: str) -> None:
+    """Refuse weights that are NaN or infinite: no feature could be told from another by them."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} of {whose} has entries that are NaN or infinite: a broken checkpoint")
 
 
 def to_device_of(model: nn.Module, x: Tensor) -> Tensor:
@@ -99,7 +113,10 @@ def several_times(batches: Iterable) -> Iterable:
 
     Raises:
         ValueError: a generator, which is empty after the first time.
+        TypeError: one tensor, or nothing that can be gone through.
     """
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise TypeError(f"batches are a list of tensors or a DataLoader; got {type(batches).__name__}")
     if iter(batches) is batches:
         raise ValueError("batches are gone through more than once: pass a list or a DataLoader, not a generator")
     return batches

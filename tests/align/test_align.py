@@ -93,3 +93,9 @@ def test_what_cannot_be_aligned_is_said(call, words):
 def axes_of_mlp():
     """The spaces of `mlp`."""
     return reordered(mlp(), torch.randn(2, 6))[1]
+
+
+def test_no_batch_at_all_is_said():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    with pytest.raises(ValueError, match="there is nothing to measure on: batches is empty"):
+        mk.align(net, to=net, batches=[])

@@ -230,6 +230,11 @@ def test_what_fx_cannot_trace_is_cut_by_export():
         ((0, 1), {"mode": "careful"}, "mode is one of guarded, official; got 'careful'"),
         ((0, 1), {"alpha": 0.0}, r"alpha is in \(0, 1\]; got 0.0"),
         ((0, 1), {"batches": []}, "there is nothing to measure on: batches is empty"),
+        (
+            (0, 1),
+            {"batches": [torch.zeros(0, 3, 12, 12)]},
+            "there is nothing to measure on: the first batch holds no inputs",
+        ),
         ((0, 1), {"batches": (x for x in batches())}, "pass a list or a DataLoader, not a generator"),
     ],
 )
@@ -237,6 +242,47 @@ def test_wrong_calls_are_refused(given, options, said):
     options = {"batches": batches(1), **options}
     with pytest.raises(ValueError, match=said):
         mk.zipit([network(seed) for seed in given], options.pop("batches"), **options)
+
+
+@pytest.mark.parametrize(
+    ("networks", "data", "said"),
+    [
+        (network(0), batches(1), "networks are two torch modules or more, in a list"),
+        ({"a": network(0), "b": network(1)}, batches(1), "networks are two torch modules or more, in a list"),
+        ([network(0).state_dict(), network(1).state_dict()], batches(1), "networks are two torch modules or more"),
+        ([network(0), network(1)], batches(1)[0], "batches are a list of tensors or a DataLoader; got Tensor"),
+        ([network(0), network(1)], None, "batches are a list of tensors or a DataLoader; got NoneType"),
+        ([network(0), network(1)], [{"x": batches(1)[0]}], "a batch is a tensor, or a pair .* of tensors; got dict"),
+    ],
+)
+def test_what_is_no_network_or_no_batch_is_named(networks, data, said):
+    with pytest.raises(TypeError, match=said):
+        mk.zipit(networks, data)
+
+
+def test_broken_weights_are_named():
+    broken = network(1)
+    broken.conv1.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"^conv1\.weight of number 2 has entries that are NaN or infinite"):
+        mk.zipit([network(0), broken], batches(1))
+    with pytest.raises(ValueError, match=r"^conv1\.weight of the network to be aligned has entries that are NaN"):
+        mk.align(broken, to=network(0))
+
+
+def test_networks_of_other_widths_are_told_apart_from_other_heads():
+    wide = ResNet((6, 10, 8), (2, 1, 1), 4)
+    with pytest.raises(ValueError, match=r"in number 2; are they one architecture\?$"):
+        mk.zipit([network(0), wide], batches(1))
+    with pytest.raises(ValueError, match=r"are they one architecture\?$"):
+        mk.align(wide, to=network(0))
+
+
+def test_at_the_last_boundary_classifiers_may_have_other_classes():
+    nets, data = [network(0), network(1, outputs=7)], batches()
+    zipped = mk.zipit(nets, data, stop_at="layer3")
+    assert [tuple(out.shape) for out in run(zipped, data[0])] == [(8, 4), (8, 7)]
+    itself = mk.zipit([nets[1], nets[1]], data, stop_at="layer3", reset=False)
+    assert_close(run(itself, data[0])[1], run(nets[1], data[0]), rtol=1e-4, atol=1e-5)
 
 
 def test_heads_that_differ_need_a_boundary():
