@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -193,15 +194,29 @@ def _axes(start: Method, bounds: Bounds) -> list[_Axis]:
     axes = []
     for path, given in bounds.items():
         value = get(start, path)
-        several = bool(given) and not isinstance(given[0], int | float)
-        for place, (low, high) in enumerate(given if several else [given]):
+        given, several = _pairs(path, given)
+        for place, (low, high) in enumerate(given):
             if not low < high:
                 raise ValueError(f"bounds[{path!r}] is (low, high) with low < high; got ({low}, {high})")
             whole = isinstance(value, int) and not isinstance(value, bool)
             axes.append(_Axis(path, place if several else None, low, high, whole))
-        for end in zip(*(given if several else [given]), strict=True):
+        for end in zip(*given, strict=True):
             put(start, path, tuple(end) if several else end[0])  # the field's own check refuses what it cannot be
     return axes
+
+
+def _pairs(path: str, given: Sequence) -> tuple[list[tuple[float, float]], bool]:
+    """One pair of numbers in a list, or a list of several, one per task; and whether it was several."""
+    wanted = f"bounds[{path!r}] is (low, high), or a list of such pairs, one per task; got {given!r}"
+    if not isinstance(given, Sequence) or not given:
+        raise ValueError(wanted)
+    several = not isinstance(given[0], Real)
+    pairs = list(given) if several else [given]
+    if not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
+        raise ValueError(wanted)
+    if not all(isinstance(end, Real) for pair in pairs for end in pair):
+        raise ValueError(wanted)
+    return pairs, several
 
 
 def _values(method: Method, bounds: Bounds) -> dict:

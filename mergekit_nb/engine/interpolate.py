@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -89,9 +90,12 @@ def blend(
     for name in _names(sources, one_sided):
         first = next(source[name] for source in sources.values() if name in source).detach()
         blended = first.is_floating_point() and name not in one_sided_names and wanted(name, None, exclude)
-        made[name] = (
-            _sum([s[name] for s in sources.values()], _weights(name, weights, branches)) if blended else first.clone()
-        )
+        shares = _weights(name, weights, branches)
+        made[name] = _sum([s[name] for s in sources.values()], shares) if blended else first.clone()
+        if blended and not torch.isfinite(made[name].float()).all():
+            raise ValueError(
+                f"{name}: the sum is NaN or infinite; is it in one of {', '.join(sources)}, or a weight too large?"
+            )
     return made
 
 
@@ -128,6 +132,8 @@ def _mismatches(sources: Mapping[str, Source]) -> Iterator[tuple[str, str]]:
 def _check(sources: Mapping[str, Source], weights: Sequence[float], one_sided: OneSided, branches: Branches) -> None:
     if one_sided not in get_args(OneSided):
         raise ValueError(f"one_sided is one of {', '.join(get_args(OneSided))}; got {one_sided!r}")
+    if not all(isfinite(weight) for given in (weights, *branches.values()) for weight in given):
+        raise ValueError(f"weights are finite numbers; got {list(weights)}")
     for what, given in {"weights": weights, **{f"branches[{p!r}]": w for p, w in branches.items()}}.items():
         if len(given) != len(sources):
             raise ValueError(f"{what} has {len(given)} numbers for {len(sources)} models ({', '.join(sources)})")

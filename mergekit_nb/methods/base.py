@@ -248,6 +248,8 @@ class After(Chain):
     then: Post
 
     def __post_init__(self) -> None:
+        if "low-rank" in self.first.leaves:
+            raise TypeError(f"{self.first.label} makes no merged vector, and {self.then.label} works on one")
         if "masks" in self.first.leaves and "masks" in self.then.leaves:
             raise TypeError(f"{self.first.label} leaves masks already; {self.then.label} cannot make others of them")
 

@@ -32,6 +32,7 @@ from mergekit_nb.methods import (
     TaskArithmetic,
     Ties,
     Tsv,
+    TsvCompress,
     Wudi,
     resolve,
 )  # fmt: skip
@@ -242,6 +243,7 @@ def test_a_slip_gets_one_sentence(make, words):
         (lambda: Dare() | Ties, "after dare | comes a method object, such as Ties(); got <class 'mergekit_nb.methods.ties.Ties'>; write Ties()"),
         (lambda: Knots() | 3, "after knots | comes a method object"),
         (lambda: (Dare() | Emr()) | TallMasks(), "emr leaves masks already; tall_masks cannot make others of them"),
+        (lambda: TsvCompress() | Lines(), "tsv_compress makes no merged vector, and lines works on one"),
         (lambda: Average() | Ties(), "average makes one vector of many, so it can only stand last"),
         (lambda: Knots() | Emr(), "knots | emr: emr leaves patches, which have no way back from this basis"),
         (lambda: Knots() | Slerp(), "knots | slerp: slerp looks at weights, which this basis has none of"),

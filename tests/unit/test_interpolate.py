@@ -45,3 +45,15 @@ def test_cancelled_when_asked(base, experts):
     flag.set()
     with pytest.raises(mk.Cancelled):
         mk.interpolate(base, experts["cars"], cancel=flag)
+
+
+@pytest.mark.parametrize("x", [float("nan"), float("inf")])
+def test_a_way_that_is_no_number_is_refused(base, experts, x):
+    with pytest.raises(ValueError, match="weights are finite numbers; got"):
+        mk.interpolate(base, experts["cars"], [x])
+
+
+def test_broken_weights_are_named(base, experts):
+    experts["cars"]["stem.weight"][0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"^stem\.weight: the sum is NaN or infinite; is it in one of a, b"):
+        mk.interpolate(base, experts["cars"], [0.5])

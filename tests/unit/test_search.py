@@ -79,6 +79,8 @@ def test_progress_and_cancel():
         ({"sale": (0, 1)}, "task_arithmetic has no 'sale' to search; it has scale, weights"),
         ({"scale": (0, 9)}, r"TaskArithmetic.scale .* in \[-2, 5\]; got 9"),
         ({"scale": (1, 0)}, "low < high"),
+        ({"scale": "01"}, r"bounds\['scale'\] is \(low, high\), or a list of such pairs, one per task; got '01'"),
+        ({"scale": 1}, r"bounds\['scale'\] is \(low, high\), or a list of such pairs, one per task; got 1"),
         ({}, "nothing to search"),
     ],
 )
