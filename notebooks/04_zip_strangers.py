@@ -173,10 +173,14 @@ plots.accuracy_against_flops(curve)
 curve.set_index(["method", "boundary"])[["accuracy", "low", "high", "flops"]].round(3)
 
 # %% [markdown]
-# Move the boundary yourself, look into a layer, click a group to see what excites its features:
+# Move the boundary yourself, look into a layer, click a group to see what excites its features. The panel measures on validation pictures,
+# since it has sliders to choose by; the table above is of test pictures.
 
 # %%
-# ZipWalk(nets, tasks, batches)
+from mergekit_nb.widgets import ZipWalk
+
+walk = ZipWalk(nets, tasks, batches, alpha=ALPHA, beta=BETA, scale=zoo.scale)
+walk
 
 # %% [markdown]
 # ## 4. Is it always so?
@@ -215,7 +219,7 @@ plots.accuracy_by_task(everything[jointly].drop(columns="task").rename(columns={
 
 # %% [markdown]
 # The order of the means holds, but with the task told it holds far more clearly. On `fashion-3`, `fashion-4` and the triple, permuting is jointly a little better than
-# zipping, and on `fashion-4` the partial zip is worse than the full one. Two reasons show. The layers are narrow: 16 features have to do the work of 32. And joint accuracy asks
+# zipping, and up to `layer1` (the README's table) permuting is as good as zipping; on `fashion-4` the partial zip is worse than the full one. Two reasons show. The layers are narrow: 16 features have to do the work of 32. And joint accuracy asks
 # networks that never met to agree on who is surer. A network for pullovers has never seen a coat; even the ensemble, which zips nothing, loses more than a
 # fifth of the clothes to that.
 
