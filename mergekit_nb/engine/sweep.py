@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from itertools import product
@@ -55,6 +55,8 @@ def sweep(
         mergekit_nb.progress.Cancelled: `cancel` was set.
     """
     start = resolve(method, options)
+    if single := [path for path, values in grid.items() if isinstance(values, str) or not isinstance(values, Iterable)]:
+        raise ValueError(f"grid[{single[0]!r}] is a list of values to try; got {grid[single[0]]!r}")
     rows = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     if not grid or not rows:
         raise ValueError('grid names nothing to try; give {"density": [0.1, 0.2, 0.5]}, say')

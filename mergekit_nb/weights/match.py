@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
@@ -53,6 +53,8 @@ def match(
     """
     if unmatched not in get_args(Unmatched):
         raise ValueError(f"unmatched is one of {', '.join(get_args(Unmatched))}; got {unmatched!r}")
+    _check_patterns("include", include)
+    _check_patterns("exclude", exclude)
     aliases = tied(base, experts)
     names = _names(base, experts)
     chosen = {name: None for name in names if wanted(name, include, exclude)}
@@ -75,6 +77,13 @@ def match(
         tuple(n for n in left if unmatched == "own" and _own(n, base, experts, chosen, problems)),
         tuple(n for n in left if unmatched == "mean" and n in problems and _same_shape(n, experts)),
     )
+
+
+def _check_patterns(key: str, patterns: object) -> None:
+    """Refuse what is no pattern, and a generator, which is empty after the first name."""
+    listed = () if patterns is None else patterns
+    if not isinstance(listed, Collection) or not all(isinstance(pattern, str) for pattern in listed):
+        raise TypeError(f"{key} is a pattern for tensor names, or a list of them; got {patterns!r}")
 
 
 def wanted(name: str, include: str | Iterable[str] | None, exclude: str | Iterable[str] | None) -> bool:

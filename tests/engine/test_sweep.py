@@ -53,6 +53,9 @@ def test_mistakes_are_found_before_anything_is_merged(base, experts):
     for empty in ({}, {"density": []}):
         with pytest.raises(ValueError, match="grid names nothing to try"):
             mk.sweep("ties", base, experts, never.append, empty)
+    for single in (0.2, "dis-mean"):
+        with pytest.raises(ValueError, match=r"grid\['merge_as'\] is a list of values to try; got"):
+            mk.sweep("ties", base, experts, never.append, {"merge_as": single})
     assert not never
     with pytest.raises(ValueError, match=r"score of \{'density': 0.1\} is nan, not a number"):
         mk.sweep("ties", base, experts, lambda merged: float("nan"), {"density": [0.1]})

@@ -96,3 +96,10 @@ def test_quantised_weights_are_refused():
     weights = {"w": torch.ones(3, dtype=torch.int8)}
     with pytest.raises(ValueError, match="dequantise"):
         mk.merge("average", weights, {"a": weights, "b": weights})
+
+
+@pytest.mark.parametrize("patterns", [3, [3], (p for p in ["blocks.*"])])
+def test_what_is_no_pattern_is_said(base, experts, patterns):
+    for key in ("include", "exclude"):
+        with pytest.raises(TypeError, match=f"^{key} is a pattern for tensor names, or a list of them; got "):
+            mk.merge("average", base, experts, **{key: patterns})
