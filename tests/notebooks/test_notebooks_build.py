@@ -10,7 +10,7 @@ import pytest
 from mergekit_nb.notebooks import build
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in build.sources()]
-SECONDS = 90  # of one core, so that a busy machine hardly matters; what the kernel takes for fresh memory counts as well
+SECONDS = 90  # of one core, so that a busy machine hardly matters; fresh memory counts as well
 LONGER = {"02_parameter_competition": 240, "03_the_family": 240}  # a search, every method there is
 
 
