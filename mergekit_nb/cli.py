@@ -95,7 +95,12 @@ def merge(args: argparse.Namespace) -> None:
         raise ValueError(f"merge needs {', '.join(missing)}")
     choice = {"include": args.include, "exclude": args.exclude, "unmatched": args.unmatched}
     place = {"device": args.device, "dtype": getattr(torch, args.dtype), "progress": sys.stderr.isatty()}
-    files = {"memory": args.memory, "shard_size": args.shard_size, "resume": not args.fresh, "hashes": not args.no_hashes}
+    files = {
+        "memory": args.memory,
+        "shard_size": args.shard_size,
+        "resume": not args.fresh,
+        "hashes": not args.no_hashes,
+    }
     try:
         with _cluster(args.dask) as executor:
             merged = run(method, base, experts, out=out, executor=executor, **choice, **place, **files, **options)
