@@ -53,13 +53,21 @@ def deadly(tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two worker processes of Dask, as on two machines with a disk in common."""
+    """Two worker processes of Dask, as on two machines with a disk in common.
+
+    Dask writes its workers' settings into this process' environment, MALLOC_TRIM_THRESHOLD_ among them: they are taken out
+    again, or every kernel and process that later tests start would give memory back at each breath.
+    """
+    before = dict(os.environ)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as local,
         Client(local) as client,
     ):
         yield client
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from mergekit_nb.notebooks import build
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in build.sources()]
-SECONDS = 90  # of one core, so that a busy machine hardly matters; fresh memory counts as well
-LONGER = {"02_parameter_competition": 240, "03_the_family": 240}  # a search, every method there is
+SECONDS = 90  # of one core, so that a busy machine does not matter
+LONGER = {"03_the_family": 240}  # every method there is
 
 
 def stored(source: Path) -> nbformat.NotebookNode:
