@@ -53,9 +53,9 @@ def _read(files: list[Path]) -> None:
 def ours(paths: dict[str, str], out: Path, method: str, **options) -> Merge:
     """mergekit-nb, from files to files."""
     import mergekit_nb as mk
-    from mergekit_nb.engine import fast
+    from mergekit_nb.engine.forms.form import kernels
 
-    fast.kernels()
+    kernels()
     base, *tasks = paths
     return lambda: mk.merge(method, paths[base], {t: paths[t] for t in tasks}, out=out, device="cpu", **options)
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mergekit_nb.engine.fast import Fast, Finished, choose
+from mergekit_nb.engine.fast import choose
+from mergekit_nb.engine.forms.form import Fast, Finished
 from mergekit_nb.engine.workers import threads
 from mergekit_nb.methods.base import Method, Totals, size_of
 from mergekit_nb.weights.modulators import pack

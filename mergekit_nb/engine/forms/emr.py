@@ -1,0 +1,28 @@
+"""EMR-Merging, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mergekit_nb.engine.forms.form import Fast, Finished, Rows, finite, kernels
+from mergekit_nb.methods import Emr
+
+
+class FastEmr(Fast):
+    """EMR-Merging: what it measures and what it merges come from one walk."""
+
+    suits = Emr
+
+    def finish(self, site, base, experts, totals):
+        rows = Rows(base, experts)
+        vector = torch.empty(rows.size)
+        packed = torch.empty(rows.tasks, -(-rows.size // 8), dtype=torch.uint8)
+        sums = torch.zeros(2, rows.tasks, 256, dtype=torch.int64)
+        tie = np.float32({"negative": -1, "zero": 0, "positive": 1}[self.method.tie])
+        top = kernels().emr(rows.addresses, rows.size, tie, vector.numpy(), packed.numpy(), *sums.numpy())
+        return Finished(vector, list(packed), None, {site.name: sums[..., None]}) if finite(top) else None
+
+    def measure(self, site, base, experts, totals):
+        done = self.finish(site, base, experts, totals)
+        return done and done.parts

@@ -1,0 +1,92 @@
+"""What a compiled form of a method is, and what all forms share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mergekit_nb.maths import histogram
+from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.weights.site import Site
+
+
+class Finished(NamedTuple):
+    """What a piece was merged into.
+
+    Attributes:
+        vector: the merged vector; None where each task has its own.
+        masks: per task, eight entries a byte; or None.
+        factors: per task `out rank` and `rank in`, where there is no shared vector.
+        parts: what measuring it gave, where the method measures late (`Method.late`).
+    """
+
+    vector: Tensor | None
+    masks: list[Tensor] | None = None
+    factors: list[tuple[Tensor, Tensor]] | None = None
+    parts: Mapping[str, Tensor] = {}
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """The compiled loops; None where numba is not installed, or finds no folder for what it compiles."""
+    try:
+        from mergekit_nb.kernels import add, compete, elect, trim
+    except (ImportError, RuntimeError):
+        return None
+    bundle = ModuleType("kernels")
+    bundle.__dict__.update(add=add.add, emr=elect.emr, count=trim.count, majority=trim.majority, ties=trim.ties)
+    bundle.__dict__.update(doubts=compete.doubts, count_exact=compete.count_exact, fuse=compete.fuse)
+    return bundle
+
+
+@dataclass(frozen=True)
+class Fast(ABC):
+    """A method's compiled form, on pieces of tensors as they are stored. None instead of a result: ask the method itself."""
+
+    method: Method
+    suits: ClassVar[type[Method]]
+
+    def ready(self) -> bool:
+        """Whether these hyper-parameters are compiled."""
+        return True
+
+    def measure(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> dict[str, Tensor] | None:
+        """As `Method.measure`, of flat tensors in any floating dtype."""
+        return None
+
+    @abstractmethod
+    def finish(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> Finished | None:
+        """As `Method.merge`, in float32, flat; and with it the late round."""
+
+
+class Rows:
+    """Flat float32 tensors and where they lie; they are kept alive while they are looked at."""
+
+    def __init__(self, base: Tensor, experts: list[Tensor]):
+        self.tensors = [t.detach().to(torch.float32).contiguous() for t in (base, *experts)]
+        self.addresses = np.array([t.data_ptr() for t in self.tensors], np.int64)
+        self.size, self.tasks = base.numel(), len(experts)
+
+
+def finite(top: int) -> bool:
+    return top < torch.tensor(torch.inf).view(torch.int32).item()
+
+
+def counted(rows: Rows, prefix: Tensor | None) -> Tensor | None:
+    """`histogram.count` of magnitudes, in its first round or, with the prefixes found, in its second."""
+    counts = torch.zeros(rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
+    first = np.empty(0, np.int32) if prefix is None else prefix.to(torch.int32).numpy()
+    top = kernels().count(rows.addresses, rows.size, first, counts.numpy())
+    return counts if finite(top) else None
+
+
+def numbers(values: tuple[float, ...] | Tensor | None, tasks: int) -> np.ndarray:
+    return np.ones(tasks, np.float32) if values is None else np.asarray(values, np.float32)
