@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mergekit_nb.device import pick
 from mergekit_nb.engine import pieces
 from mergekit_nb.engine.job import Job, as_own, with_means
-from mergekit_nb.engine.pieces import Piece, Work, busy, fold
+from mergekit_nb.engine.pieces import Piece, Work, busy, fold, kept
 from mergekit_nb.engine.plan import LARGEST, Plan, read_once
 from mergekit_nb.engine.provenance import Hashes, provenance
 from mergekit_nb.engine.workers import by_executor, by_threads
@@ -137,7 +137,7 @@ def _in_memory(
                 tick(work.nbytes(piece))
             totals += (total,)
         late: dict[str, Tensor] = {}
-        for piece, part in _each(executor, work, partial(work.merge, totals=totals, hashed=hashed and not work.rounds)):
+        for piece, part in _each(executor, work, partial(_own, work, totals, hashed and not work.rounds)):
             fold(late, part.parts)
             hashes.add(piece.name, part.hashes)
             made.setdefault(piece.name, []).append(part)
@@ -146,6 +146,12 @@ def _in_memory(
     for note in work.method.notes(work.taus, totals):
         warnings.warn(note, stacklevel=3)
     return _assembled(work, found, totals, made, provenance(work, hashes.digests() if hashed else None))
+
+
+def _own(work: Work, totals: Totals, hashed: bool, piece: Piece) -> pieces.Merged:
+    """A merged piece in memory of its own, where its thread would use it again."""
+    made = work.merge(piece, totals, hashed)
+    return made if work.fast is None else kept(made)
 
 
 def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result]) -> Iterator[tuple[Piece, Result]]:
