@@ -16,10 +16,11 @@ from mergekit_nb.engine.forms.form import Fast, Finished
 from mergekit_nb.engine.stored import stored
 from mergekit_nb.engine.workers import threads
 from mergekit_nb.methods.base import Method, Totals, size_of
+from mergekit_nb.weights.hashing import HASHED, Digest, hashes
 from mergekit_nb.weights.modulators import pack
 from mergekit_nb.weights.rooms import ROOMS
 from mergekit_nb.weights.site import Site
-from mergekit_nb.weights.source import HASHED, dtype_of, hashes, shape_of
+from mergekit_nb.weights.source import dtype_of, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 WORTH = 1 << 22  # entries of a model from which on threads are worth their start
@@ -112,16 +113,16 @@ class Work:
         return (piece.stop - piece.start) * width
 
     @torch.no_grad()
-    def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
+    def measure(self, piece: Piece, totals: Totals, hashed: Digest | None = None) -> Measured:
         """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
         return fitting(self, Work._measure, piece, totals, hashed)
 
     @torch.no_grad()
-    def merge(self, piece: Piece, totals: Totals, hashed: bool = False, adding: bool = False) -> Merged:
+    def merge(self, piece: Piece, totals: Totals, hashed: Digest | None = None, adding: bool = False) -> Merged:
         """One piece in the last round; `adding`: base and vector together."""
         return fitting(self, Work._merge, piece, totals, hashed, adding)
 
-    def _measure(self, piece: Piece, totals: Totals, hashed: bool) -> Measured:
+    def _measure(self, piece: Piece, totals: Totals, hashed: Digest | None) -> Measured:
         base, experts = self._read(piece)
         site = self._site(piece)
         parts = self.fast and self.fast.measure(site, base, experts, totals)
@@ -129,7 +130,7 @@ class Work:
             parts = self.method.measure(site, self._stack(piece, base, experts), totals)
         return Measured(dict(parts), _hashes(base, experts, hashed))
 
-    def _merge(self, piece: Piece, totals: Totals, hashed: bool, adding: bool) -> Merged:
+    def _merge(self, piece: Piece, totals: Totals, hashed: Digest | None, adding: bool = False) -> Merged:
         base, experts = self._read(piece)
         done = self.fast and self.fast.finish(self._site(piece), base, experts, totals)
         vector, masks, factors, parts = done or self._readable(piece, base, experts, totals)
@@ -171,8 +172,8 @@ class Work:
         return stack.reshape(len(experts), *shape_of(self.taus.base, piece.name)) if self._whole(piece) else stack
 
 
-def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
-    return [hashes(flat) for flat in (base, *experts)] if wanted else []
+def _hashes(base: Tensor, experts: list[Tensor], kind: Digest | None) -> list[bytes]:
+    return [hashes(flat, kind) for flat in (base, *experts)] if kind else []
 
 
 def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:

@@ -23,8 +23,9 @@ from mergekit_nb.engine.workers import by_threads
 from mergekit_nb.methods.base import Totals
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.weights.disk import LEFT, MASK, OWN, RIGHT, patch_stem
+from mergekit_nb.weights.hashing import HASHED, Digest
 from mergekit_nb.weights.shards import Shard, file_name, save, slot_of, write_text
-from mergekit_nb.weights.source import HASHED, Source, entries, shape_of
+from mergekit_nb.weights.source import Source, entries, shape_of
 from mergekit_nb.weights.source import open as open_source
 from mergekit_nb.weights.view import Under
 
@@ -83,12 +84,13 @@ class Portions:
         """One portion in the measuring round after `done` others."""
         parts: dict[str, Tensor] = {}
         hashes = Hashes(self.job.work.taus)
-        work = partial(self.job.work.measure, totals=self.totals(done), hashed=self.job.hashed and done == 0)
+        digest = None if done else self.job.digest
+        work = partial(self.job.work.measure, totals=self.totals(done), hashed=digest)
         for piece, made in self._each(place, work, tick):
             fold(parts, made.parts)
             hashes.add(piece.name, made.hashes)
         if done == 0:
-            write_text(self.hashes(place), json.dumps(hashes.digests()))
+            write_text(self.hashes(place), json.dumps(hashes.digests(self.job.digest)))
         save(self.measured(place, done), parts)
 
     def write(self, place: int, tick: Tick | None = None) -> None:
@@ -99,7 +101,9 @@ class Portions:
         with ExitStack() as files:
             shards = self._shards(files, place)
             self._copy(place, shards, tick or _ignore)
-            merge = partial(self._write_piece, shards, scratch, self.totals(work.rounds), first and self.job.hashed)
+            merge = partial(
+                self._write_piece, shards, scratch, self.totals(work.rounds), self.job.digest if first else None
+            )
             for piece, done in files.enter_context(closing(self._each(place, merge, tick))):
                 fold(late, done.parts)
                 hashes.add(piece.name, done.hashes)
@@ -108,7 +112,7 @@ class Portions:
                 self._write_factors(files, place, scratch)
         shutil.rmtree(scratch, ignore_errors=True)
         if first:
-            write_text(self.hashes(place), json.dumps(hashes.digests()))
+            write_text(self.hashes(place), json.dumps(hashes.digests(self.job.digest)))
         if work.method.late:
             save(self.measured(place, work.rounds), late)
         write_text(self.written(place), "")
@@ -124,7 +128,7 @@ class Portions:
                 yield piece, made
 
     def _write_piece(
-        self, shards: dict[str, Shard], scratch: Path, totals: Totals, hashed: bool, piece: Piece
+        self, shards: dict[str, Shard], scratch: Path, totals: Totals, hashed: Digest | None, piece: Piece
     ) -> Written:
         """Merge one piece and write it, in one thread: its memory is used again for the next."""
         made = self.job.work.merge(piece, totals, hashed, adding=self.job.kind == "model")
