@@ -10,16 +10,20 @@ from mergekit_nb.kernels.rows import BLOCK, MAGNITUDE, subtract
 DIGIT = np.uint32(16)  # as in maths.histogram
 LAST = np.uint32((1 << 16) - 1)
 UNSIGNED = np.uint32(MAGNITUDE)  # an index without a sign needs no check that it is none
+INFINITE = np.int32(0x7F800000)  # the bits of infinity; those of a NaN are above
 TOGETHER = 8  # entries looked at together for the few that matter
 
 
 @numba.njit(nogil=True, cache=True)
-def count(addresses, size, prefix, counts):
+def count(addresses, size, prefix, step, counts):
     """`maths.histogram.count` of float32 task vectors; gives the bits of the largest magnitude.
+
+    It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
 
     Args:
         addresses, size: see `rows.subtract`.
         prefix: int32 `task`, the first digit found; empty in the first round.
+        step: what an entry adds to its count.
         counts: integers `task 65536`, added to.
     """
     tasks = len(addresses) - 1
@@ -28,23 +32,25 @@ def count(addresses, size, prefix, counts):
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         top = max(top, subtract(addresses, start, length, taus))
+        if top >= INFINITE:
+            return top
         for t in range(tasks):
             keys = taus[t].view(np.uint32)
             if len(prefix):
-                _count_second(keys, length, np.uint32(prefix[t]), hits, counts[t])
+                _count_second(keys, length, np.uint32(prefix[t]), step, hits, counts[t])
             else:
-                _count_first(keys, length, counts[t])
+                _count_first(keys, length, step, counts[t])
     return top
 
 
 @numba.njit(nogil=True)
-def _count_first(keys, length, counts):
+def _count_first(keys, length, step, counts):
     for i in range(length):
-        counts[np.uint64((keys[i] & UNSIGNED) >> DIGIT)] += 1
+        counts[np.uint64((keys[i] & UNSIGNED) >> DIGIT)] += step
 
 
 @numba.njit(nogil=True)
-def _count_second(keys, length, prefix, hits, counts):
+def _count_second(keys, length, prefix, step, hits, counts):
     for i in range(length):
         hits[i] = (keys[i] & UNSIGNED) >> DIGIT == prefix
     _none_after(hits, length)
@@ -53,7 +59,7 @@ def _count_second(keys, length, prefix, hits, counts):
         if words[j]:
             for i in range(TOGETHER * j, TOGETHER * (j + 1)):
                 if hits[i]:
-                    counts[np.uint64(keys[i] & LAST)] += 1
+                    counts[np.uint64(keys[i] & LAST)] += step
 
 
 @numba.njit(nogil=True)
@@ -73,7 +79,7 @@ def between(addresses, size, low, high, below, found, keys):
         found: int64 `task`, added to: how many are inside, also where `keys` has no room for them.
         keys: uint32 `task room`, written: their bits, in the order of the entries.
     """
-    tasks, room = keys.shape
+    tasks = len(keys)
     taus, hits = np.empty((tasks, BLOCK), np.float32), np.zeros(BLOCK, np.uint8)
     top = np.int32(0)
     for start in range(0, size, BLOCK):

@@ -26,13 +26,20 @@ class FastTies(Fast):
         known = method.elect == "mass" and method.merge_as in ("dis-mean", "dis-sum")
         return known and (method.scope in ("model", "tensor") or method.density == 1)
 
-    def measure(self, site, base, experts, totals):
+    def add(self, site, base, experts, totals, parts):
+        found = self.measure(site, base, experts, totals, parts.get("counts"))
+        for key, value in (found or {}).items():
+            if value is not parts.get(key):
+                parts[key] = parts[key] + value if key in parts else value
+        return found is not None
+
+    def measure(self, site, base, experts, totals, counts=None):
         method, rows, done = self.method, Rows(base, experts), len(totals)
         if done == method._trim_rounds(torch.float32):
             voting = numbers(self._voting(), rows.tasks)
             top, signs = kernels().majority(rows.addresses, rows.size, *self._kept(rows, totals), voting)
             return {"signs": torch.tensor(signs)} if finite(top) else None
-        counts = counted(rows, self._prefix(totals, done))
+        counts = counted(rows, self._prefix(totals, done), counts)
         return None if counts is None else {"counts": counts, "size": torch.tensor(site.size)}
 
     def finish(self, site, base, experts, totals):
