@@ -264,11 +264,11 @@ def joined(one: Measured | Merged, other: Measured | Merged) -> Measured | Merge
 
 
 def busy(work: Work) -> int:
-    """How many threads of this process a merge uses: pieces run side by side, whole tensors use all cores by themselves.
+    """How many threads of this process a merge uses: pieces run side by side, whole tensors use torch's unless compiled.
 
     A GPU is fed by two: one reads into its pinned memory while the other's piece is computed.
     """
-    if size_of(work.taus) < WORTH or work.method.grain == "tensor":
+    if size_of(work.taus) < WORTH or (work.method.grain == "tensor" and work.fast is None):
         return 1
     return {"cpu": threads(), "cuda": 2}.get(work.device.type, 1)
 

@@ -77,7 +77,7 @@ def between(addresses, size, low, high, below, found, keys):
         low, high: uint32 `task`; the bits of the magnitudes at its ends, which belong to it.
         below: int64 `task`, added to: how many are smaller.
         found: int64 `task`, added to: how many are inside, also where `keys` has no room for them.
-        keys: uint32 `task room`, written: their bits, in the order of the entries.
+        keys: uint32 `task room`, written: their bits, in the order of the entries; the last place is no room.
     """
     tasks = len(keys)
     taus, hits = np.empty((tasks, BLOCK), np.float32), np.zeros(BLOCK, np.uint8)
@@ -98,7 +98,7 @@ def _smaller(tau, length, low, width, hits):
     smaller = np.uint32(0)
     for i in range(length):
         key = tau[i] & UNSIGNED
-        smaller += np.uint32(key < low)
+        smaller = np.uint32(smaller + np.uint32(key < low))
         hits[i] = np.uint32(key - low) <= width
     _none_after(hits, length)
     return np.int64(smaller)
@@ -106,15 +106,13 @@ def _smaller(tau, length, low, width, hits):
 
 @numba.njit(nogil=True)
 def _collect(tau, length, hits, found, keys):
-    words = hits.view(np.uint64)
+    words, last, place = hits.view(np.uint64), np.uint64(len(keys) - 1), np.uint64(found)
     for j in range(-(-length // TOGETHER)):
         if words[j]:
             for i in range(TOGETHER * j, TOGETHER * (j + 1)):
-                if hits[i]:
-                    if found < len(keys):
-                        keys[found] = tau[i] & UNSIGNED
-                    found += 1
-    return found
+                keys[min(place, last)] = tau[i] & UNSIGNED  # overwritten unless it is a hit: cheaper than to ask
+                place += np.uint64(hits[i])
+    return np.int64(place)
 
 
 @numba.njit(nogil=True)
@@ -166,7 +164,7 @@ def _balance(total, length):
     """How many are above 0, less how many below."""
     more = np.int32(0)
     for i in range(length):
-        more += np.int32(total[i] > 0) - np.int32(total[i] < 0)
+        more = np.int32(more + np.int32(total[i] > 0) - np.int32(total[i] < 0))
     return np.int64(more)
 
 

@@ -43,6 +43,7 @@ def kernels() -> ModuleType | None:
         return None
     bundle = ModuleType("kernels")
     bundle.__dict__.update(add=add.add, emr=elect.emr, count=trim.count, majority=trim.majority, ties=trim.ties)
+    bundle.between = trim.between
     bundle.__dict__.update(doubts=compete.doubts, count_exact=compete.count_exact, fuse=compete.fuse)
     return bundle
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mergekit_nb.engine.forms.form import Fast, Finished, Rows, counted, finite, kernels, numbers
+from mergekit_nb.engine.forms.select import threshold
 from mergekit_nb.maths import histogram
 from mergekit_nb.methods import Ties
 from mergekit_nb.methods.base import Totals
@@ -79,12 +80,4 @@ class FastTies(Fast):
         keep = int(rows.size * self.method.density)
         if keep == 0:
             return np.full(rows.tasks, np.inf, np.float32), np.zeros(rows.tasks, np.int64)
-        rank = torch.full((rows.tasks,), rows.size - keep + 1)
-        prefix = None
-        for _ in range(histogram.rounds(torch.float32)):
-            counts = counted(rows, prefix)
-            if counts is None:
-                return None
-            prefix, rank = histogram.descend(counts, rank, prefix)
-        same = counts.gather(1, (prefix & (1 << histogram.DIGIT) - 1)[:, None]).squeeze(1)
-        return histogram.value(prefix, torch.float32).numpy(), (same - rank + 1).numpy()
+        return threshold(rows, keep)
