@@ -142,7 +142,7 @@ class Work:
         """Several pieces in one measuring round, added up in place where the compiled form can."""
         parts, found = {}, []
         for piece in run:
-            if self.fast is None:
+            if self.fast is None or self.device.type != "cpu":  # whose memory may be too small: see `fitting`
                 made = self.measure(piece, totals, hashed)
                 fold(parts, made.parts)
                 found.append(made.hashes)
