@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mergekit_nb.device import pick
 from mergekit_nb.engine import pieces
 from mergekit_nb.engine.job import Job, as_own, with_means
-from mergekit_nb.engine.pieces import Piece, Work, busy, fold, kept
+from mergekit_nb.engine.pieces import Gathered, Piece, Work, busy, fold, kept
 from mergekit_nb.engine.plan import LARGEST, Plan, read_once
 from mergekit_nb.engine.provenance import Hashes, provenance
 from mergekit_nb.engine.workers import by_executor, by_threads
@@ -135,12 +135,13 @@ def _in_memory(
         tick(0)
         for done in range(work.rounds):
             total: dict[str, Tensor] = {}
-            for piece, found_here in _each(
-                executor, work, partial(work.measure, totals=totals, hashed=None if done else digest)
+            for run, gathered in _runs(
+                executor, work, partial(work.gather, totals=totals, hashed=None if done else digest)
             ):
-                fold(total, found_here.parts)
-                hashes.add(piece.name, found_here.hashes)
-                tick(work.nbytes(piece))
+                fold(total, gathered.parts)
+                for piece, found_here in zip(run, gathered.hashes, strict=True):
+                    hashes.add(piece.name, found_here)
+                    tick(work.nbytes(piece))
             totals += (total,)
         late: dict[str, Tensor] = {}
         for piece, part in _each(executor, work, partial(_own, work, totals, None if work.rounds else digest)):
@@ -168,6 +169,15 @@ def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result])
         return
     pieces = list(work.pieces(work.taus.names))
     yield from zip(pieces, by_threads(job, pieces, busy(work)), strict=True)
+
+
+def _runs(
+    executor: Executor | None, work: Work, job: Callable[[list[Piece]], Gathered]
+) -> Iterator[tuple[list[Piece], Gathered]]:
+    """`job` of every run of pieces of the model, in order."""
+    runs = list(work.runs(work.taus.names))
+    results = by_threads(job, runs, busy(work)) if executor is None else by_executor(executor, job, runs)
+    yield from zip(runs, results, strict=True)
 
 
 def _tensor(work: Work, job: Callable[[Piece], Result], name: str) -> list[tuple[Piece, Result]]:

@@ -12,7 +12,7 @@ from mergekit_nb.weights.match import Match
 from mergekit_nb.weights.source import dtype_of, nbytes_of, shape_of
 
 COPIES = 10  # task-vector stacks that a method's intermediate results come to, at most
-LARGEST = 1 << 19  # entries of a piece beyond which larger ones are no faster
+LARGEST = 1 << 17  # entries of a piece: those of nine models and their result lie in the second or third cache
 TOTALS = 64 * 10**6  # bytes for what the rounds add up to: counts of 65 536 digits a task
 
 

@@ -85,10 +85,14 @@ class Portions:
         parts: dict[str, Tensor] = {}
         hashes = Hashes(self.job.work.taus)
         digest = None if done else self.job.digest
-        work = partial(self.job.work.measure, totals=self.totals(done), hashed=digest)
-        for piece, made in self._each(place, work, tick):
-            fold(parts, made.parts)
-            hashes.add(piece.name, made.hashes)
+        work = partial(self.job.work.gather, totals=self.totals(done), hashed=digest)
+        runs = list(self.job.work.runs(self.job.merged(place)))
+        with closing(by_threads(work, runs, self.threads)) as results:
+            for run, made in zip(runs, results, strict=True):
+                fold(parts, made.parts)
+                for piece, found in zip(run, made.hashes, strict=True):
+                    hashes.add(piece.name, found)
+                    self._go_on(piece, tick)
         if done == 0:
             write_text(self.hashes(place), json.dumps(hashes.digests(self.job.digest)))
         save(self.measured(place, done), parts)
@@ -122,9 +126,7 @@ class Portions:
         every = list(self.job.work.pieces(self.job.merged(place)))
         with closing(by_threads(work, every, self.threads)) as results:
             for piece, made in zip(every, results, strict=True):
-                if tick is None and self.stop.exists():
-                    raise Cancelled("another portion failed, or all was cancelled")
-                (tick or _ignore)(self.job.work.nbytes(piece))
+                self._go_on(piece, tick)
                 yield piece, made
 
     def _write_piece(
@@ -139,6 +141,12 @@ class Portions:
             shards[stem].put(key, flat, begin)
             written += flat.numel() * flat.element_size()
         return Written(made.parts, made.hashes, written)
+
+    def _go_on(self, piece: Piece, tick: Tick | None) -> None:
+        """Count a piece that was read; raise Cancelled where nobody counts and all is to stop."""
+        if tick is None and self.stop.exists():
+            raise Cancelled("another portion failed, or all was cancelled")
+        (tick or _ignore)(self.job.work.nbytes(piece))
 
     def _shards(self, files: ExitStack, place: int) -> dict[str, Shard]:
         """The portion's files, by stem; a stem without tensors has none but the first."""
