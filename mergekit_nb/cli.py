@@ -123,6 +123,8 @@ def _cluster(address: str | None) -> Iterator[Executor | None]:
     except ImportError:
         raise ValueError("--dask needs the package distributed: pip install distributed") from None
     with Client(address) as client:
+        if not client.scheduler_info()["workers"]:
+            warnings.warn(f"{address} has no workers yet; waiting for the first", stacklevel=2)
         yield client.get_executor()
 
 

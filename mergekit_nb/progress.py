@@ -17,6 +17,12 @@ class CancelFlag(Protocol):
     def is_set(self) -> bool: ...
 
 
+class Tick(Protocol):
+    """Says that `n` more steps are done; `before` where an earlier run had done them: that says nothing about the rate."""
+
+    def __call__(self, n: int = 1, before: bool = False) -> None: ...
+
+
 class Cancelled(RuntimeError):
     """The caller set the cancel flag; nothing was written."""
 
@@ -24,8 +30,8 @@ class Cancelled(RuntimeError):
 @contextmanager
 def ticker(
     progress: Progress, total: int, text: str = "", cancel: CancelFlag | None = None, unit: str = "it"
-) -> Iterator[Callable[[int], None]]:
-    """Yield `tick(n)`, which reports n more steps done of `total` and raises `Cancelled` once `cancel` is set.
+) -> Iterator[Tick]:
+    """Yield a `Tick`, which reports n more steps done of `total` and raises `Cancelled` once `cancel` is set.
 
     Args:
         progress: True draws a tqdm bar, False is silent, a callable receives (done, total, text).
@@ -37,14 +43,17 @@ def ticker(
     bar = tqdm(total=total, desc=text, disable=progress is not True, unit=unit, unit_scale=unit == "B")
     done = 0
 
-    def tick(n: int = 1) -> None:
+    def tick(n: int = 1, before: bool = False) -> None:
         nonlocal done
         if cancel is not None and cancel.is_set():
             raise Cancelled(
                 f"{text or 'the work'} was cancelled after {done} of {total} {'bytes' if unit == 'B' else 'steps'}"
             )
         done += n
-        bar.update(n)
+        if before and not bar.disable:  # tqdm's rate is of what came after `initial`
+            bar.initial, bar.last_print_n, bar.n = bar.initial + n, bar.last_print_n + n, bar.n + n
+        else:
+            bar.update(n)
         if callable(progress):
             progress(done, total, text)
 

@@ -16,6 +16,7 @@ from mergekit_nb.methods import Method
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.weights.merged import Merged
 from mergekit_nb.widgets.job import headless
+from mergekit_nb.widgets.page import Page
 
 INTERVAL = 0.2  # seconds between two looks: a page cannot draw each of a thousand pieces
 WINDOW = 10.0  # seconds the rate is taken over
@@ -41,8 +42,10 @@ class Merging(ipywidgets.VBox):
         self.bar.style.description_width = "initial"
         self.text = ipywidgets.HTML("reading headers")
         self.cancel = ipywidgets.Button(description="Cancel", tooltip="Stop, and leave nothing half written")
-        self.cancel.on_click(lambda _: self._stop.set())
-        super().__init__([ipywidgets.HBox([self.bar, self.cancel]), self.text])
+        self.cancel.on_click(self._stopping)
+        super().__init__([Page(), ipywidgets.HBox([self.bar, self.cancel]), self.text])
+        self.add_class("mk-panel")
+        heard_while_busy(self.cancel)
         work = (method, base, experts, options)
         self._thread = threading.Thread(target=self._run, args=work, name="mergekit-nb merging", daemon=True)
         self._thread.start()
@@ -62,20 +65,42 @@ class Merging(ipywidgets.VBox):
             self._end("warning", "cancelled: nothing was written")
         except BaseException as error:  # nobody above this thread would show it
             self.error = error
-            self._end("danger", f"{type(error).__name__}: {error}")
+            self.text.add_class("mk-problem")
+            self._end("danger", sentence(error))
+
+    def _stopping(self, _: ipywidgets.Button) -> None:
+        self._stop.set()
+        self.cancel.description, self.cancel.disabled = "Cancelling …", True
 
     def _end(self, style: str, text: str) -> None:
-        self.bar.bar_style, self.text.value, self.cancel.disabled = style, escape(text), True
+        self.cancel.description, self.cancel.disabled = "Cancel", True
+        self.text.add_class("mk-say")  # read out, where what changes all the time is not
+        self.bar.bar_style, self.text.value = style, escape(text)
 
     def _show(self, done: int, total: int, _: str) -> None:
         now = time.monotonic()
-        if self._seen and now - self._seen[-1][0] < INTERVAL and done < total:
+        if self._seen and done < total and (now - self._seen[-1][0] < INTERVAL or done == self._seen[-1][1]):
             return
+        if self._seen and not self._seen[0][1]:
+            self._seen.clear()  # until then all began, and what a killed run had done was counted: neither is a rate
         self._seen.append((now, done))
         while now - self._seen[0][0] > WINDOW and len(self._seen) > 2:
             self._seen.popleft()
         self.bar.value = done / total if total else 1
         self.text.value = progress_text(done, total, rate(self._seen))
+
+
+def heard_while_busy(button: ipywidgets.Button) -> None:
+    """Let clicks come by the way the page chooses: JupyterLab's is open while the kernel runs a cell.
+
+    ipykernel (7.4) otherwise leads them to where the button was made, and there they wait for the cell to end.
+    """
+    getattr(button.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong; with the kind of error where it is none that says all by itself."""
+    return str(error) if isinstance(error, ValueError | TypeError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def label(method: str | Method) -> str:

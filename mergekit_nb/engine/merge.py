@@ -18,7 +18,7 @@ from mergekit_nb.engine.job import Job, as_own, with_means
 from mergekit_nb.engine.pieces import Gathered, Piece, Work, busy, fold, kept
 from mergekit_nb.engine.plan import LARGEST, Plan, read_once
 from mergekit_nb.engine.provenance import Hashes, provenance
-from mergekit_nb.engine.workers import by_executor, by_threads
+from mergekit_nb.engine.workers import by_executor, by_threads, checked
 from mergekit_nb.engine.write import write
 from mergekit_nb.methods import resolve
 from mergekit_nb.methods.base import Method, Totals
@@ -67,7 +67,8 @@ def merge(
         device: where to compute, piece by piece; the result is on the CPU.
         dtype: compute dtype, float32 or float64, whatever the weights are stored in.
         executor: any `concurrent.futures.Executor`; the bits do not depend on it. Its units of work are tensors, and with
-            `out` portions of the result, which its workers write themselves: the folder is one they all see. None: threads.
+            `out` portions of the result, which its workers write themselves: the folder is one they all see. A portion is
+            at most `shard_size` large: more workers than portions have nothing to do. None: threads.
         include, exclude: patterns for tensor names; tensors left out keep the base's value.
         unmatched: what to do with tensors that not all models have in the same shape, see `weights.match`.
         out: a folder to write the result to, piece by piece: neither the models nor the result are ever in memory whole.
@@ -84,6 +85,7 @@ def merge(
         ValueError, TypeError, FileNotFoundError: bad input, named, before any result is made.
         OSError: `out` cannot be written, another run writes there, or an input changed; an earlier result is still there.
     """
+    executor = checked(executor)
     work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
     if out is None:
         return _in_memory(work, found, executor, digest_of(hashes), progress, cancel)
@@ -108,7 +110,7 @@ def plan(
 ) -> Plan:
     """What `merge(..., out=folder)` would read, write and hold; arguments and errors as there. Reads headers only."""
     work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
-    return Job.of(work, found, memory, shard_size, executor is not None, None).plan
+    return Job.of(work, found, memory, shard_size, checked(executor) is not None, None).plan
 
 
 def _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options) -> tuple[Work, Match]:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mergekit_nb.engine.merge import Weights, merge
-from mergekit_nb.engine.workers import by_executor
+from mergekit_nb.engine.workers import by_executor, checked
 from mergekit_nb.methods import Method, resolve
 from mergekit_nb.methods.paths import get, put
 from mergekit_nb.progress import CancelFlag, Progress, ticker
@@ -54,7 +54,7 @@ def sweep(
             number; fields and values are checked before anything is merged.
         mergekit_nb.progress.Cancelled: `cancel` was set.
     """
-    start = resolve(method, options)
+    start, executor = resolve(method, options), checked(executor)
     if single := [path for path, values in grid.items() if isinstance(values, str) or not isinstance(values, Iterable)]:
         raise ValueError(f"grid[{single[0]!r}] is a list of values to try; got {grid[single[0]]!r}")
     rows = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]

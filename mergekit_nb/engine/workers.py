@@ -22,6 +22,18 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def checked(executor: Executor | None) -> Executor | None:
+    """The executor itself, once it is known to be one.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if executor is None or isinstance(executor, Executor):
+        return executor
+    hint = "its .get_executor() is one" if hasattr(executor, "get_executor") else "None lets threads do it"
+    raise TypeError(f"executor is a concurrent.futures.Executor; got {type(executor).__name__}; {hint}")
+
+
 def by_threads(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
     """`work` of every item, in order, by `count` threads; at most twice as many results wait to be taken."""
     if count == 1:

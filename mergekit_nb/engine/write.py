@@ -21,11 +21,11 @@ from mergekit_nb.engine import budget
 from mergekit_nb.engine.job import Job
 from mergekit_nb.engine.journal import desk_of, identity, unchanged
 from mergekit_nb.engine.pieces import fold
-from mergekit_nb.engine.portions import Portions, Tick
+from mergekit_nb.engine.portions import Portions
 from mergekit_nb.engine.provenance import provenance
 from mergekit_nb.engine.workers import by_executor
 from mergekit_nb.methods.base import Totals
-from mergekit_nb.progress import CancelFlag, Progress, ticker
+from mergekit_nb.progress import CancelFlag, Progress, Tick, ticker
 from mergekit_nb.weights.disk import finish, free, replace, unwritten
 from mergekit_nb.weights.merged import Merged, load
 from mergekit_nb.weights.shards import CannotWrite, save
@@ -75,8 +75,9 @@ def _rounds(portions: Portions, executor: Executor | None, tick: Tick, check: Ca
             _all(portions, executor, run, partial(portions.measured, done=done), tick, writing=False)
             check()
             _sum(portions, done)
+            shutil.rmtree(portions.measured(0, done).parent)  # megabytes a portion, on the disk of the result
         else:
-            tick(sum(_size(portions, place, False) for place in range(len(portions.job.runs))))
+            tick(sum(_size(portions, place, False) for place in range(len(portions.job.runs))), before=True)
     _all(portions, executor, portions.write, portions.written, tick, writing=True)
     check()
     if work.method.late:
@@ -90,7 +91,7 @@ def _all(
     """`run` every portion that is not marked as done; an executor's workers report whole portions."""
     places = range(len(portions.job.runs))
     left = [place for place in places if not mark(place).exists()]
-    tick(sum(_size(portions, place, writing) for place in places if place not in left))
+    tick(sum(_size(portions, place, writing) for place in places if place not in left), before=True)
     if executor is None:
         for place in left:
             run(place, tick=tick)

@@ -54,9 +54,12 @@ def free(folder: str | Path) -> Path:
     """The folder, where it may be written: it is not there yet, is empty, or holds an earlier merge.
 
     Raises:
+        TypeError: no path.
         FileExistsError: it holds something else.
         OSError: the folder around it cannot be made.
     """
+    if not isinstance(folder, str | Path):
+        raise TypeError(f"a merge is written to a folder, which is named by its path; got {type(folder).__name__}")
     folder = Path(folder).expanduser()
     folder = folder if folder.name else folder.resolve()
     if folder.exists() and not (folder / "recipe.json").exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -169,8 +169,10 @@ def load(folder: str | Path, base: Source | None = None) -> Merged:
             are wanted. Without it the loaded model is its own base and `vector` is empty.
 
     Raises:
-        FileNotFoundError, ValueError: the folder is missing, is no merge, or is damaged.
+        FileNotFoundError, ValueError, TypeError: the folder is missing, is no merge, is damaged, or no path.
     """
+    if not isinstance(folder, str | Path):
+        raise TypeError(f"a merge is read from its folder, which is a path; got {type(folder).__name__}")
     recipe, stored, vector, patches = disk.load(folder)
     if base is not None and not patches:
         vector = {name: stored[name].float() - base[name].float() for name in recipe["merged"] if name in base}

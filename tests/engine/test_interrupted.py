@@ -77,6 +77,16 @@ def test_a_killed_merge_goes_on_where_it_was_and_gives_the_same_bytes(models, tm
     assert max(seen[:3]) > 0.1  # what was done is not done again
 
 
+def test_what_the_portions_were_measured_to_be_is_not_kept_once_it_is_added_up(models, tmp_path):
+    desk, most = tmp_path / ".out.part", []
+
+    def watch(done, total, text):
+        most.append(len(list(desk.glob("round-*"))))
+
+    mk.merge("ties", *models, out=tmp_path / "out", progress=watch, **PORTIONS)
+    assert max(most) == 1  # megabytes a portion in each of three rounds: room that nobody counted
+
+
 def test_an_interrupt_leaves_the_earlier_result_and_can_be_taken_up(models, tmp_path, finished):
     out = tmp_path / "out"
     mk.merge("average", *models, out=out)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 import torch
 
 import mergekit_nb as mk
 from mergekit_nb.engine import budget
+from mergekit_nb.progress import ticker
 from tests.engine.models_on_disk import SHAPES, contents, write_models
 
 ENTRIES = sum(torch.Size(shape).numel() for shape in SHAPES.values())
@@ -57,6 +61,17 @@ def test_it_says_what_it_will_take_before_it_begins(models, tmp_path, capsys):
     assert "(3 portions), holds about " in plan
     assert said.endswith("\n")
     assert "100%" in said.splitlines()[-1]
+
+
+def test_a_bars_rate_is_not_of_what_a_killed_run_had_done(capsys):
+    with ticker(True, 10**9, "merge", unit="B") as tick:
+        tick(9 * 10**8, before=True)
+        time.sleep(0.2)
+        tick(10**6)
+    said = capsys.readouterr().err
+    assert "901M/1.00G" in said
+    assert [float(rate) for rate in re.findall(r"([\d.]+)MB/s", said)][-1] < 6
+    assert "GB/s" not in said
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(models):

@@ -192,6 +192,22 @@ def test_workers_hear_a_cancel_within_their_portion(models, tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(("out", ".part"))]
 
 
+def test_a_cluster_without_workers_is_said(models, tmp_path):
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address=None) as local:
+        flags = ["--base", models[0], *(f"--expert={task}={path}" for task, path in models[1].items())]
+        command = [sys.executable, "-m", "mergekit_nb", "merge", "--method", "emr", *flags, "--out", tmp_path / "there"]
+        waiting = subprocess.Popen(
+            [*command, "--dask", local.scheduler.address], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert "has no workers yet; waiting for the first" in waiting.stderr.readline()
+            local.scale(1)
+            assert waiting.wait(60) == 0
+        finally:
+            waiting.kill()
+            waiting.communicate()
+
+
 def test_the_command_line_uses_a_cluster(models, tmp_path, cluster):
     flags = ["--base", models[0], *(f"--expert={task}={path}" for task, path in models[1].items())]
     address = cluster.scheduler.address

@@ -13,6 +13,13 @@ import mergekit_nb as mk
 from mergekit_nb.methods import Dare, Emr
 
 
+class Client:
+    """As Dask's: no executor, but it has one."""
+
+    def get_executor(self):
+        raise AssertionError
+
+
 def test_density_as_a_percentage(base, experts):
     with pytest.raises(
         ValueError, match=r"Ties\.density is a fraction of entries kept, in \[0, 1\]; got 20; did you mean 0\.2\?"
@@ -25,6 +32,24 @@ def test_a_missing_file(experts):
         FileNotFoundError, match=r"nope\.safetensors: no such file or folder; give a \.safetensors file"
     ):
         mk.merge("emr", "nope.safetensors", experts)
+
+
+@pytest.mark.parametrize(("executor", "hint"), [(3, "int; None lets threads do it"), (Client, "is one")])
+def test_an_executor_that_is_none(base, experts, tmp_path, executor, hint):
+    executor = executor() if isinstance(executor, type) else executor
+    with pytest.raises(TypeError, match=rf"executor is a concurrent\.futures\.Executor; got .*{hint}"):
+        mk.merge("emr", base, experts, out=tmp_path / "out", executor=executor)
+    with pytest.raises(TypeError, match=r"executor is a concurrent"):
+        mk.plan("emr", base, experts, executor=executor)
+    with pytest.raises(TypeError, match=r"executor is a concurrent"):
+        mk.sweep("emr", base, experts, len, {"elect": ["sum"]}, executor=executor)
+
+
+def test_paths_that_are_none(base, experts):
+    with pytest.raises(TypeError, match=r"a merge is read from its folder, which is a path; got int"):
+        mk.load(3)
+    with pytest.raises(TypeError, match=r"a merge is written to a folder, which is named by its path; got int"):
+        mk.merge("emr", base, experts, out=3)
 
 
 def test_base_and_experts_swapped(base, experts):

@@ -36,6 +36,7 @@ def test_cancel_leaves_nothing(base, experts, tmp_path):
     panel = Merging(Patient(), base, experts, out=tmp_path / "out")
     assert Patient.begun.wait(SOON)
     panel.cancel.click()
+    assert (panel.cancel.description, panel.cancel.disabled) == ("Cancelling …", True)
     Patient.go_on.set()
     assert panel.wait(SOON)
     assert panel.text.value == "cancelled: nothing was written"
@@ -47,7 +48,21 @@ def test_an_error_is_shown(base, experts):
     panel = Merging("ties", base, experts, density=20)
     assert panel.wait(SOON)
     assert isinstance(panel.error, ValueError)
-    assert "in [0, 1]; got 20" in panel.text.value
+    assert panel.text.value == "Ties.density is a fraction of entries kept, in [0, 1]; got 20; did you mean 0.2?"
+    assert "mk-problem" in panel.text._dom_classes
+
+
+def test_no_rate_of_what_a_killed_run_had_done_and_of_the_start(base, experts, monkeypatch):
+    panel = Merging("average", base, experts)
+    assert panel.wait(SOON)
+    panel._seen.clear()
+    clock = iter([0.0, 0.01, 3.0, 3.05, 4.0, 5.0])
+    monkeypatch.setattr("mergekit_nb.widgets.merging.time.monotonic", lambda: next(clock))
+    said = []
+    for done in (0, 700, 800, 850, 900, 900):  # of 700 it is found at once that they are done
+        panel._show(done, 1000, "")
+        said.append(panel.text.value)
+    assert said == ["0 B of 1 kB"] * 2 + ["800 B of 1 kB"] * 2 + ["900 B of 1 kB · 100 B/s · 00:01 left"] * 2
 
 
 @pytest.mark.parametrize(("speed", "text"), [(0.0, "1.5 GB of 3 GB"), (5e8, "1.5 GB of 3 GB · 500 MB/s · 00:03 left")])
