@@ -1,0 +1,63 @@
+"""What is stored: rounded once, the same by the compiled loop, refused where the dtype cannot hold it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mergekit_nb.engine.stored import stored
+from mergekit_nb.methods import Emr
+from mergekit_nb.weights.rooms import ROOMS
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def numbers(size: int, seed: int) -> torch.Tensor:
+    """Float32 of all magnitudes, zeros of both signs, and numbers half-way between two bfloat16."""
+    g = torch.Generator().manual_seed(seed)
+    wide = torch.randn(size, generator=g) * 2.0 ** torch.randint(-149, 100, (size,), generator=g)
+    halves = (torch.randint(-(2**14), 2**14, (size,), generator=g) << 16 | 0x8000).to(torch.int32).view(torch.float32)
+    chosen = torch.randint(0, 4, (size,), generator=g)
+    return torch.stack([wide, halves.nan_to_num(1, 1, -1).clamp(-1e30, 1e30), torch.zeros(size), -torch.zeros(size)])[
+        chosen, torch.arange(size)
+    ]
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    return x.view(torch.int16 if x.dtype == torch.bfloat16 else torch.int32)
+
+
+@pytest.mark.parametrize("adding", [True, False])
+@pytest.mark.parametrize("base_dtype", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=15)
+@given(size=st.sampled_from([1, 2047, 2048, 5001]), seed=st.integers(0, 999))
+def test_the_compiled_loop_stores_the_same_bits(adding, base_dtype, dtype, size, seed):
+    if adding and dtype != base_dtype:
+        return  # base and vector together are the model, in its own dtype
+    base, vector = numbers(size, seed).to(base_dtype), numbers(size, seed + 1)
+    plain = stored(Emr(), "w", base, vector, dtype, adding, False)
+    compiled = stored(Emr(), "w", base, vector.clone(), dtype, adding, True)
+    assert compiled.dtype == plain.dtype == dtype
+    assert torch.equal(bits(compiled), bits(plain))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_the_dtype_cannot_hold_is_refused(compiled):
+    base, vector = torch.full((3000,), 3e38), torch.zeros(3000)
+    vector[7] = 3e38
+    with pytest.raises(ValueError, match="1 of 3000 weights in w too large for float32"):
+        stored(Emr(), "w", base, vector, torch.float32, True, compiled)
+    vector[7] = -3e38  # large, and yet there is a sum
+    assert stored(Emr(), "w", base, vector, torch.float32, True, compiled)[7] == 0
+
+
+def test_a_thread_uses_its_rooms_again_and_other_threads_have_others():
+    from concurrent.futures import ThreadPoolExecutor
+
+    one, two = (ROOMS.take("test", 1000, torch.float32).data_ptr() for _ in range(2))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(lambda: ROOMS.take("test", 1000, torch.float32).data_ptr()).result()
+    assert one == two != other
