@@ -5,10 +5,13 @@ Where a GPU is at hand the last tests run too; none was when this was written.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,11 +102,11 @@ def test_compiled_kernels_round_as_the_cpu_does(capability, compiled):
     found = compiled(capability)
     launch_all(torch.float32)
     for name, kernel in found:
-        floats = set(re.findall(r"^\s+(?:@%\w+ )?(\w+[\w.]*\.f32)\b", kernel.asm["ptx"], re.M))
-        arithmetic = {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "div.rn.f32"}  # .rn: rounded at once, never fused
+        floats = set(re.findall(r"^\s+(?:@%\w+ )?(\w+[\w.]*\.f(?:32|64))\b", kernel.asm["ptx"], re.M))
+        arithmetic = {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "div.rn.f64"}  # .rn: rounded at once, never fused
         assert {op for op in floats if re.match(r"add|sub|mul|div|fma|mad|rcp|ex2|sqrt", op)} <= arithmetic, name
         assert ".ftz" not in kernel.asm["ptx"], f"{name} flushes the smallest numbers to 0"
-        assert ("div.rn.f32" in floats) == (name in ("_add", "_ties"))
+        assert ("div.rn.f64" in floats) == ("cvt.rn.f32.f64" in floats) == (name in ("_add", "_ties"))
 
 
 def test_a_card_gets_the_forms_that_are_fused():
@@ -124,6 +127,12 @@ def test_without_triton_or_on_another_makers_card_the_readable_form_is_silent(mo
     assert fast.choose(Emr(), fast.WORTH, torch.device("cuda"), torch.float32) is None
 
 
+def test_the_benchmark_says_so_where_there_is_no_gpu():
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "benchmarks/gpu.py"], cwd=ROOT, env=hidden, capture_output=True, check=True)
+    assert json.loads(done.stdout) == {"gpu": None, "why": "no GPU that torch can use"}
+
+
 def test_triton_is_loaded_only_for_a_card():
     script = (
         "import sys, torch, mergekit_nb; from mergekit_nb.engine import fast; from mergekit_nb.methods import Emr; "
@@ -139,6 +148,43 @@ def test_a_stack_is_filled_up_with_zeros():
     assert rows.shape == (4, 1536)
     assert torch.equal(rows[:, :1000], torch.stack([base, *experts]))
     assert not rows[:, 1000:].any()
+
+
+class Card:
+    """Stands in for torch.cuda: says in `log` what was asked of it, by which stream."""
+
+    def __init__(self):
+        self.log, self.now = [], []
+
+    def Stream(self, device):
+        return object()
+
+    @contextmanager
+    def stream(self, stream):
+        self.now.append(stream)
+        yield
+        self.now.pop()
+
+    def Event(self, blocking=False):
+        assert blocking, "it would spin"
+
+        def said(what):
+            return lambda: self.log.append((what, self.now[-1]))
+
+        return SimpleNamespace(record=said("record"), synchronize=said("wait"))
+
+
+def test_a_lane_waits_for_its_own_stream_also_where_something_failed(monkeypatch):
+    card, device = Card(), torch.device("cuda")
+    monkeypatch.setattr(feed.torch, "cuda", card)
+    monkeypatch.setattr(feed, "STREAMS", feed.Streams())
+    with pytest.raises(KeyError), feed.lane(device):
+        raise KeyError
+    with feed.lane(device):
+        mine = card.now[-1]
+    assert card.log == [("record", mine), ("wait", mine)] * 2
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(feed.STREAMS.to, device).result() is not mine
 
 
 @with_gpu

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mergekit_nb.kernels.gpu.rows import BYTE, EXACT, TILE, keys, places, plus, subtract, tiles
+from mergekit_nb.kernels.gpu.rows import BYTE, EXACT, TILE, divide, keys, places, plus, subtract, tiles
 
 
 def add(rows: Tensor, weights: Tensor, scale: float, divisor: float, vector: Tensor, top: Tensor) -> None:
@@ -29,4 +29,4 @@ def _add(rows, stride, tasks, weights, scale, divisor, vector, top):
         most = tl.maximum(most, tl.max(keys(tau)))
         total = plus(total, tau * tl.load(weights + t), t)
     tl.atomic_max(top, most, sem="relaxed")
-    tl.store(vector + at, tl.math.div_rn(scale * total, divisor))
+    tl.store(vector + at, divide(scale * total, divisor))

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mergekit_nb.kernels.gpu.rows import BYTE, EXACT, TILE, keys, places, plus, subtract, tiles
+from mergekit_nb.kernels.gpu.rows import BYTE, EXACT, TILE, divide, keys, places, plus, subtract, tiles
 
 
 def majority(rows: Tensor, thresholds: Tensor, lasts: Tensor, voting: Tensor, signs: Tensor, top: Tensor):
@@ -72,5 +72,5 @@ def _ties(rows, stride, tasks, thresholds, lasts, voting, weights, shares, fill,
         agrees = tau * tl.load(voting + t) * sign > 0
         total = plus(total, tl.where(agrees, tau * tl.load(weights + t), 0.0), t)
         divisor = plus(divisor, tl.where(agrees, tl.load(shares + t), 0.0), t)
-    mean = tl.math.div_rn(total, tl.where(divisor != 0, divisor, 1.0))
+    mean = divide(total, tl.where(divisor != 0, divisor, 1.0))
     tl.store(vector + at, scale * mean)
