@@ -6,6 +6,8 @@ TRITON_INTERPRET=1 python -m pytest tests/engine/interpreted.py
 from __future__ import annotations
 
 import os
+import warnings
+from dataclasses import replace
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported
 
@@ -121,9 +123,9 @@ def test_sums_over_the_whole_range_of_exponents_are_exact():
     )
 
 
-def work_on(method: Method) -> pieces.Work:
+def work_on(method: Method, size: int = pieces.HASHED + 1100) -> pieces.Work:
     """Work on one tensor in two pieces, fused however small the model."""
-    base, experts = models(pieces.HASHED + 1100, 1, "ties")
+    base, experts = models(size, 1, "ties")
     taus = TaskVectors.of({"w": base}, {task: {"w": expert} for task, expert in zip("abc", experts, strict=True)})
     work = pieces.Work(method, taus, CPU, torch.float32, pieces.HASHED)
     work.__dict__["fast"] = fused(method)
@@ -193,3 +195,25 @@ def test_running_out_of_memory_is_told_as_such_and_no_kernels_fault(words, monke
     with pytest.raises(torch.OutOfMemoryError):
         fused(Average()).finish(site, base, experts, ())
     assert fused(Average()).finish(site, base, experts, ()) is not None
+
+
+def test_a_card_that_is_too_small_gets_halves_and_stays_fused(monkeypatch):
+    def stacked(base, *rest):
+        if base.numel() > pieces.HASHED:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        held.append(base.numel())
+        return whole(base, *rest)
+
+    work, whole, held = work_on(Average(), 2 * pieces.HASHED), stack.stacked, []
+    piece = pieces.Piece("w", 0, work.size("w"))
+    small = replace(work, device=torch.device("meta"))  # by name only: the form's device is the interpreter's
+    small.__dict__["fast"] = work.fast
+    work.__dict__["fast"] = None
+    expected = work.merge(piece, (), True)
+    monkeypatch.setattr(stack, "stacked", stacked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = small.merge(piece, (), True)
+    assert held[-2:] == [pieces.HASHED, pieces.HASHED]
+    assert torch.equal(bits(done.vector), bits(expected.vector))
+    assert done.hashes == expected.hashes
