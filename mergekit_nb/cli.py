@@ -99,7 +99,7 @@ def merge(args: argparse.Namespace) -> None:
         "memory": args.memory,
         "shard_size": args.shard_size,
         "resume": not args.fresh,
-        "hashes": not args.no_hashes,
+        "hashes": "sha256" if args.sha256 else not args.no_hashes,
     }
     try:
         with _cluster(args.dask) as executor:
@@ -317,7 +317,11 @@ def _merge_flags(sub: argparse.ArgumentParser, known: bool) -> None:
     sub.add_argument("--memory", metavar="2GB", help="how much may be held; default: a quarter of what is free")
     sub.add_argument("--shard-size", default="5GB", metavar="5GB", help="how large a file of the result may be")
     sub.add_argument("--fresh", action="store_true", help="begin anew where an earlier run was killed")
-    sub.add_argument("--no-hashes", action="store_true", help="do not hash the inputs for the provenance")
+    hashed = sub.add_mutually_exclusive_group()
+    hashed.add_argument("--no-hashes", action="store_true", help="do not hash the inputs for the provenance")
+    hashed.add_argument(
+        "--sha256", action="store_true", help="hash them by SHA-256 instead of XXH3: slower, not forgeable"
+    )
     sub.add_argument(
         "--dask", metavar="ADDRESS", help="let the workers of a Dask cluster do it, such as tcp://host:8786"
     )

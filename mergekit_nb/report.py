@@ -28,6 +28,7 @@ from mergekit_nb.plots import (
     magnitude_alignment,
     sign_conflict,
 )
+from mergekit_nb.weights.hashing import DIGESTS
 from mergekit_nb.weights.merged import Merged
 
 if TYPE_CHECKING:
@@ -136,11 +137,11 @@ def _run(device: str | torch.device) -> dict[str, str]:
 
 
 def _inputs(merged: Merged) -> dict[str, str]:
-    """Versions, and the SHA-256 of every model read."""
+    """Versions, and the hash of every model read."""
     versions: Mapping[str, str] = merged.provenance["versions"]
     inputs = merged.provenance["inputs"]
     hashes = {"base": inputs["base"], **inputs["experts"]}
     return {
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        **{f"{name}, SHA-256": origin["sha256"] for name, origin in hashes.items()},
+        **{f"{name}, {kind}": origin[kind] for name, origin in hashes.items() for kind in DIGESTS if kind in origin},
     }

@@ -15,6 +15,7 @@ from mergekit_nb.engine import budget
 from mergekit_nb.engine.pieces import Work, busy
 from mergekit_nb.engine.plan import Plan, fitting, read_once, written
 from mergekit_nb.weights.disk import MASK, OWN, patch_stem, runs_of
+from mergekit_nb.weights.hashing import Digest
 from mergekit_nb.weights.match import Match
 from mergekit_nb.weights.shards import Slot, slot_of
 from mergekit_nb.weights.source import Source, dtype_of, shape_of
@@ -36,7 +37,7 @@ class Job:
         kind: what is written: one "model"; or base, shared vector and for every task "masks", its "own" tensors, or
             "factors".
         plan: what it takes.
-        hashed: whether the inputs are hashed.
+        digest: how the inputs are hashed, if they are.
     """
 
     work: Work
@@ -45,11 +46,17 @@ class Job:
     runs: list[list[str]]
     kind: Kind
     plan: Plan
-    hashed: bool
+    digest: Digest | None
 
     @classmethod
     def of(
-        cls, work: Work, found: Match, memory: str | int | None, shard_size: str | int, handed_in: bool, hashed: bool
+        cls,
+        work: Work,
+        found: Match,
+        memory: str | int | None,
+        shard_size: str | int,
+        handed_in: bool,
+        digest: Digest | None,
     ) -> Job:
         """The job, cut to fit the memory.
 
@@ -68,7 +75,7 @@ class Job:
         plan = Plan(
             work.method.label, rounds, reads, writes, holds, len(runs), threads, most, work.method.grain != "entry"
         )
-        return cls(replace(work, most=most), found, whole, runs, kind, plan, hashed)
+        return cls(replace(work, most=most), found, whole, runs, kind, plan, digest)
 
     @property
     def shared(self) -> str:

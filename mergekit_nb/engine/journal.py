@@ -61,7 +61,7 @@ def identity(job: Job) -> dict | None:
         "tensors and files": hashlib.sha256(layout.encode()).hexdigest(),
         "device": job.work.device.type,
         "dtype": str(job.work.dtype),
-        "hashes": job.hashed,
+        "hashes": job.digest,
         "versions": versions(),
         "inputs": inputs,
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mergekit_nb.device import pick
 from mergekit_nb.engine import pieces
 from mergekit_nb.engine.job import Job, as_own, with_means
-from mergekit_nb.engine.pieces import Piece, Work, busy, fold
+from mergekit_nb.engine.pieces import Piece, Work, busy, fold, kept
 from mergekit_nb.engine.plan import LARGEST, Plan, read_once
 from mergekit_nb.engine.provenance import Hashes, provenance
 from mergekit_nb.engine.workers import by_executor, by_threads
@@ -24,6 +24,7 @@ from mergekit_nb.methods import resolve
 from mergekit_nb.methods.base import Method, Totals
 from mergekit_nb.progress import CancelFlag, Progress, ticker
 from mergekit_nb.weights.adapter import Adapter
+from mergekit_nb.weights.hashing import Digest, digest_of
 from mergekit_nb.weights.match import Match, Unmatched, match
 from mergekit_nb.weights.merged import Merged
 from mergekit_nb.weights.modulators import Bits, LowRank, Masked
@@ -52,7 +53,7 @@ def merge(
     memory: str | int | None = None,
     shard_size: str | int = SHARD,
     resume: bool = True,
-    hashes: bool = True,
+    hashes: bool | Literal["sha256"] = True,
     progress: Progress = False,
     cancel: CancelFlag | None = None,
     **options,
@@ -74,8 +75,8 @@ def merge(
         memory: with `out`, how much may be held beside the program itself, "2GB"; None is a quarter of what is free.
         shard_size: with `out`, how large a file of the result may be, "5GB".
         resume: False begins anew where a run was killed.
-        hashes: whether the result names the SHA-256 of its inputs; False names size and time of change of their files,
-            and saves half a second of a core per gigabyte.
+        hashes: True names XXH3 hashes of the inputs in the result, for next to nothing; "sha256" names hashes that nobody
+            can forge, for half a second of a core per gigabyte; False size and time of change of the files.
         progress: True, False or a callable(done, total, text); counted in bytes read and, with `out`, written.
         cancel: anything with `is_set()`; raises `Cancelled`, and leaves nothing of `out`.
 
@@ -85,8 +86,8 @@ def merge(
     """
     work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
     if out is None:
-        return _in_memory(work, found, executor, hashes, progress, cancel)
-    job = Job.of(work, found, memory, shard_size, executor is not None, hashes)
+        return _in_memory(work, found, executor, digest_of(hashes), progress, cancel)
+    job = Job.of(work, found, memory, shard_size, executor is not None, digest_of(hashes))
     return write(job, out, executor, resume, progress, cancel)
 
 
@@ -107,7 +108,7 @@ def plan(
 ) -> Plan:
     """What `merge(..., out=folder)` would read, write and hold; arguments and errors as there. Reads headers only."""
     work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
-    return Job.of(work, found, memory, shard_size, executor is not None, False).plan
+    return Job.of(work, found, memory, shard_size, executor is not None, None).plan
 
 
 def _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options) -> tuple[Work, Match]:
@@ -122,7 +123,12 @@ def _prepared(method, base, experts, device, dtype, include, exclude, unmatched,
 
 
 def _in_memory(
-    work: Work, found: Match, executor: Executor | None, hashed: bool, progress: Progress, cancel: CancelFlag | None
+    work: Work,
+    found: Match,
+    executor: Executor | None,
+    digest: Digest | None,
+    progress: Progress,
+    cancel: CancelFlag | None,
 ) -> Merged:
     totals, hashes, made = (), Hashes(work.taus), {}
     with ticker(progress, read_once(work) * (work.rounds + 1), f"merge by {work.method.label}", cancel, "B") as tick:
@@ -130,14 +136,14 @@ def _in_memory(
         for done in range(work.rounds):
             total: dict[str, Tensor] = {}
             for piece, found_here in _each(
-                executor, work, partial(work.measure, totals=totals, hashed=hashed and not done)
+                executor, work, partial(work.measure, totals=totals, hashed=None if done else digest)
             ):
                 fold(total, found_here.parts)
                 hashes.add(piece.name, found_here.hashes)
                 tick(work.nbytes(piece))
             totals += (total,)
         late: dict[str, Tensor] = {}
-        for piece, part in _each(executor, work, partial(work.merge, totals=totals, hashed=hashed and not work.rounds)):
+        for piece, part in _each(executor, work, partial(_own, work, totals, None if work.rounds else digest)):
             fold(late, part.parts)
             hashes.add(piece.name, part.hashes)
             made.setdefault(piece.name, []).append(part)
@@ -145,7 +151,13 @@ def _in_memory(
     totals += (late,) * work.method.late
     for note in work.method.notes(work.taus, totals):
         warnings.warn(note, stacklevel=3)
-    return _assembled(work, found, totals, made, provenance(work, hashes.digests() if hashed else None))
+    return _assembled(work, found, totals, made, provenance(work, digest, hashes.digests(digest)))
+
+
+def _own(work: Work, totals: Totals, hashed: Digest | None, piece: Piece) -> pieces.Merged:
+    """A merged piece in memory of its own, where its thread would use it again."""
+    made = work.merge(piece, totals, hashed)
+    return made if work.fast is None else kept(made)
 
 
 def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result]) -> Iterator[tuple[Piece, Result]]:

@@ -13,18 +13,17 @@ from torch import Tensor
 
 from mergekit_nb.engine.fast import choose
 from mergekit_nb.engine.forms.form import Fast, Finished
+from mergekit_nb.engine.stored import stored
 from mergekit_nb.engine.workers import threads
 from mergekit_nb.methods.base import Method, Totals, size_of
+from mergekit_nb.weights.hashing import HASHED, Digest, hashes
 from mergekit_nb.weights.modulators import pack
-from mergekit_nb.weights.rooms import Rooms
+from mergekit_nb.weights.rooms import ROOMS
 from mergekit_nb.weights.site import Site
-from mergekit_nb.weights.source import HASHED, dtype_of, entries, hashes, shape_of
+from mergekit_nb.weights.source import dtype_of, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
 
-NARROW = 1e30  # dtypes that end below this (float16, float8) overflow in earnest
 WORTH = 1 << 22  # entries of a model from which on threads are worth their start
-
-ROOMS = Rooms()
 
 
 class Piece(NamedTuple):
@@ -48,12 +47,12 @@ class Measured(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """What merging one piece gave, flat and on the CPU.
+    """What merging one piece gave, flat and on the CPU; its tensors are its thread's until it merges the next: see `kept`.
 
     Attributes:
         base: the base's entries, as stored.
-        vector: the merged task vector: in the base's dtype where there are masks, else in the compute dtype; None where
-            each task has its own.
+        vector: the merged task vector: in the base's dtype where there are masks, else in the compute dtype; or base and
+            vector together, in the base's dtype; None where each task has its own.
         masks: per task, eight entries a byte; or None.
         factors: per task `out rank` and `rank in`, where there is no shared vector.
         hashes: as `Measured.hashes`.
@@ -114,16 +113,16 @@ class Work:
         return (piece.stop - piece.start) * width
 
     @torch.no_grad()
-    def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
+    def measure(self, piece: Piece, totals: Totals, hashed: Digest | None = None) -> Measured:
         """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
         return fitting(self, Work._measure, piece, totals, hashed)
 
     @torch.no_grad()
-    def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
-        """One piece in the last round."""
-        return fitting(self, Work._merge, piece, totals, hashed)
+    def merge(self, piece: Piece, totals: Totals, hashed: Digest | None = None, adding: bool = False) -> Merged:
+        """One piece in the last round; `adding`: base and vector together."""
+        return fitting(self, Work._merge, piece, totals, hashed, adding)
 
-    def _measure(self, piece: Piece, totals: Totals, hashed: bool) -> Measured:
+    def _measure(self, piece: Piece, totals: Totals, hashed: Digest | None) -> Measured:
         base, experts = self._read(piece)
         site = self._site(piece)
         parts = self.fast and self.fast.measure(site, base, experts, totals)
@@ -131,13 +130,13 @@ class Work:
             parts = self.method.measure(site, self._stack(piece, base, experts), totals)
         return Measured(dict(parts), _hashes(base, experts, hashed))
 
-    def _merge(self, piece: Piece, totals: Totals, hashed: bool) -> Merged:
+    def _merge(self, piece: Piece, totals: Totals, hashed: Digest | None, adding: bool = False) -> Merged:
         base, experts = self._read(piece)
         done = self.fast and self.fast.finish(self._site(piece), base, experts, totals)
         vector, masks, factors, parts = done or self._readable(piece, base, experts, totals)
         if vector is not None:
-            _check_range(self.method, piece.name, base, vector)
-            vector = vector.flatten().to(base.dtype if masks is not None else self.dtype).cpu()
+            dtype = base.dtype if adding or masks is not None else self.dtype
+            vector = stored(self.method, piece.name, base, vector.flatten(), dtype, adding, self.fast is not None)
         return Merged(base.cpu(), vector, masks, factors, _hashes(base, experts, hashed), dict(parts))
 
     def _readable(self, piece: Piece, base: Tensor, experts: list[Tensor], totals: Totals) -> Finished:
@@ -153,10 +152,11 @@ class Work:
         return Finished(vector, [pack(mask).cpu() for mask in masks], None, parts)
 
     def _read(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
-        """As `TaskVectors.read`; the experts' entries only until this thread reads again."""
+        """As `TaskVectors.read`; of files only until this thread reads again."""
         pinned = self.device.type == "cuda"
-        experts = [ROOMS.entries(t, expert, *piece, pinned) for t, expert in enumerate(self.taus.experts.values())]
-        return entries(self.taus.base, *piece), experts
+        sources = (self.taus.base, *self.taus.experts.values())
+        base, *experts = (ROOMS.entries(place, source, *piece, pinned) for place, source in enumerate(sources))
+        return base, experts
 
     def _whole(self, piece: Piece) -> bool:
         return piece.start == 0 and piece.stop == self.size(piece.name)
@@ -172,26 +172,8 @@ class Work:
         return stack.reshape(len(experts), *shape_of(self.taus.base, piece.name)) if self._whole(piece) else stack
 
 
-def _check_range(method: Method, name: str, base: Tensor, vector: Tensor) -> None:
-    """Refuse a merged vector, or with it a model, that its dtype cannot hold: stored, it would be infinite or NaN."""
-    if not vector.numel():
-        return
-    limit, reach = torch.finfo(base.dtype).max, float(torch.stack(vector.aminmax()).abs().max())
-    near = limit / 2 if limit > NARROW else limit - float(base.to(vector.dtype).abs().max())
-    if reach <= near:
-        return
-    total = (base.to(vector) + vector.flatten()).to(base.dtype)
-    bad = int((~torch.isfinite(total.float())).sum())
-    if bad or not reach < limit:
-        raise ValueError(
-            f"{method.label} makes {bad or 'some'} of {vector.numel()} weights in {name} too large for "
-            f"{str(base.dtype).removeprefix('torch.')}, which ends at {limit:g}; merge with a smaller scale, or leave the tensor "
-            f"out with exclude={name!r}"
-        )
-
-
-def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
-    return [hashes(flat) for flat in (base, *experts)] if wanted else []
+def _hashes(base: Tensor, experts: list[Tensor], kind: Digest | None) -> list[bytes]:
+    return [hashes(flat, kind) for flat in (base, *experts)] if kind else []
 
 
 def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
@@ -212,13 +194,22 @@ def fitting(work: Work, do: Callable, piece: Piece, *rest) -> Measured | Merged:
     middle = piece.start + (piece.stop - piece.start) // 2 // HASHED * HASHED
     if work.method.grain == "entry" and middle > piece.start:
         halves = (piece._replace(stop=middle), piece._replace(start=middle))
-        return joined(*(fitting(work, do, half, *rest) for half in halves))
+        return joined(*(kept(fitting(work, do, half, *rest)) for half in halves))
     if "told" not in work.__dict__:
         work.__dict__["told"] = True  # once a merge is enough
         warnings.warn(
             f"{work.device} has too little free memory for {piece.name}: merged on the CPU instead", stacklevel=2
         )
     return do(replace(work, device=torch.device("cpu")), piece, *rest)
+
+
+def kept(made: Measured | Merged) -> Measured | Merged:
+    """What a piece gave, in memory of its own."""
+    if isinstance(made, Measured):
+        return made
+    vector = None if made.vector is None else made.vector.clone()
+    masks = None if made.masks is None else [mask.clone() for mask in made.masks]
+    return made._replace(base=made.base.clone(), vector=vector, masks=masks)
 
 
 def joined(one: Measured | Merged, other: Measured | Merged) -> Measured | Merged:

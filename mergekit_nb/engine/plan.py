@@ -7,8 +7,9 @@ from math import prod
 
 from mergekit_nb.engine import budget
 from mergekit_nb.engine.pieces import Work, most_entries
+from mergekit_nb.weights.hashing import HASHED
 from mergekit_nb.weights.match import Match
-from mergekit_nb.weights.source import HASHED, dtype_of, nbytes_of, shape_of
+from mergekit_nb.weights.source import dtype_of, nbytes_of, shape_of
 
 COPIES = 10  # task-vector stacks that a method's intermediate results come to, at most
 LARGEST = 1 << 19  # entries of a piece beyond which larger ones are no faster

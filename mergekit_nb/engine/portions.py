@@ -6,30 +6,40 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mergekit_nb.engine import pieces
 from mergekit_nb.engine.job import Job
-from mergekit_nb.engine.pieces import Piece, Work, fold
+from mergekit_nb.engine.pieces import Piece, fold
 from mergekit_nb.engine.provenance import Hashes
 from mergekit_nb.engine.workers import by_threads
 from mergekit_nb.methods.base import Totals
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.weights.disk import LEFT, MASK, OWN, RIGHT, patch_stem
-from mergekit_nb.weights.merged import added
+from mergekit_nb.weights.hashing import HASHED, Digest
 from mergekit_nb.weights.shards import Shard, file_name, save, slot_of, write_text
-from mergekit_nb.weights.source import HASHED, Source, entries, shape_of
+from mergekit_nb.weights.source import Source, entries, shape_of
 from mergekit_nb.weights.source import open as open_source
 from mergekit_nb.weights.view import Under
 
 Tick = Callable[[int], None]
+Done = TypeVar("Done")
 STEP = 16 * HASHED  # entries copied at once
+
+
+class Written(NamedTuple):
+    """What is left to know of a piece that was merged and written: see `pieces.Merged`; and the bytes written."""
+
+    parts: dict[str, Tensor]
+    hashes: list[bytes]
+    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -74,46 +84,61 @@ class Portions:
         """One portion in the measuring round after `done` others."""
         parts: dict[str, Tensor] = {}
         hashes = Hashes(self.job.work.taus)
-        work = partial(self.job.work.measure, totals=self.totals(done), hashed=self.job.hashed and done == 0)
+        digest = None if done else self.job.digest
+        work = partial(self.job.work.measure, totals=self.totals(done), hashed=digest)
         for piece, made in self._each(place, work, tick):
             fold(parts, made.parts)
             hashes.add(piece.name, made.hashes)
         if done == 0:
-            write_text(self.hashes(place), json.dumps(hashes.digests()))
+            write_text(self.hashes(place), json.dumps(hashes.digests(self.job.digest)))
         save(self.measured(place, done), parts)
 
     def write(self, place: int, tick: Tick | None = None) -> None:
         """The files of one portion."""
         work, late, hashes = self.job.work, {}, Hashes(self.job.work.taus)
         first = work.rounds == 0
-        merge = partial(_merge, work, self.totals(work.rounds), first and self.job.hashed, self.job.kind == "model")
         scratch = self.desk / "factors" / uuid.uuid4().hex
         with ExitStack() as files:
             shards = self._shards(files, place)
             self._copy(place, shards, tick or _ignore)
-            for number, (piece, made) in enumerate(self._each(place, merge, tick)):
-                fold(late, made.parts)
-                hashes.add(piece.name, made.hashes)
-                self._put(shards, piece, made, tick or _ignore)
-                if made.factors:
-                    save(scratch / f"{number:05d}.safetensors", _named(piece.name, made.factors))
+            merge = partial(
+                self._write_piece, shards, scratch, self.totals(work.rounds), self.job.digest if first else None
+            )
+            for piece, done in files.enter_context(closing(self._each(place, merge, tick))):
+                fold(late, done.parts)
+                hashes.add(piece.name, done.hashes)
+                (tick or _ignore)(done.nbytes)
             if self.job.kind == "factors":
                 self._write_factors(files, place, scratch)
         shutil.rmtree(scratch, ignore_errors=True)
         if first:
-            write_text(self.hashes(place), json.dumps(hashes.digests()))
+            write_text(self.hashes(place), json.dumps(hashes.digests(self.job.digest)))
         if work.method.late:
             save(self.measured(place, work.rounds), late)
         write_text(self.written(place), "")
 
-    def _each(self, place: int, work: Callable, tick: Tick | None) -> Iterator[tuple[Piece, pieces.Merged]]:
+    def _each(self, place: int, work: Callable[[Piece], Done], tick: Tick | None) -> Iterator[tuple[Piece, Done]]:
         """`work` of every piece of the portion, in order."""
         every = list(self.job.work.pieces(self.job.merged(place)))
-        for piece, made in zip(every, by_threads(work, every, self.threads), strict=True):
-            if tick is None and self.stop.exists():
-                raise Cancelled("another portion failed, or all was cancelled")
-            (tick or _ignore)(self.job.work.nbytes(piece))
-            yield piece, made
+        with closing(by_threads(work, every, self.threads)) as results:
+            for piece, made in zip(every, results, strict=True):
+                if tick is None and self.stop.exists():
+                    raise Cancelled("another portion failed, or all was cancelled")
+                (tick or _ignore)(self.job.work.nbytes(piece))
+                yield piece, made
+
+    def _write_piece(
+        self, shards: dict[str, Shard], scratch: Path, totals: Totals, hashed: Digest | None, piece: Piece
+    ) -> Written:
+        """Merge one piece and write it, in one thread: its memory is used again for the next."""
+        made = self.job.work.merge(piece, totals, hashed, adding=self.job.kind == "model")
+        if made.factors:
+            save(scratch / f"{uuid.uuid4().hex}.safetensors", _named(piece.name, made.factors))
+        written = 0
+        for stem, key, begin, flat in self._parts(piece, made):
+            shards[stem].put(key, flat, begin)
+            written += flat.numel() * flat.element_size()
+        return Written(made.parts, made.hashes, written)
 
     def _shards(self, files: ExitStack, place: int) -> dict[str, Shard]:
         """The portion's files, by stem; a stem without tensors has none but the first."""
@@ -135,16 +160,15 @@ class Portions:
                 for name in job.own(place, expert):
                     _stream(expert, name, shards[patch_stem(task)], OWN + name, tick)
 
-    def _put(self, shards: dict[str, Shard], piece: Piece, made: pieces.Merged, tick: Tick) -> None:
+    def _parts(self, piece: Piece, made: pieces.Merged) -> list[tuple[str, str, int, Tensor]]:
+        """Stem, name, place and entries of all that a piece was merged into."""
         name, start = piece.name, piece.start
         parts = [(self.job.shared, name, start, made.vector if self.job.kind == "model" else made.base)]
         if self.job.kind in ("masks", "own"):
             parts.append(("vector", name, start, made.vector))
         for task, mask in zip(self.job.work.taus.tasks, made.masks or (), strict=False):
             parts.append((patch_stem(task), MASK + name, start // 8, mask))
-        for stem, key, begin, flat in parts:
-            shards[stem].put(key, flat, begin)
-            tick(flat.numel() * flat.element_size())
+        return parts
 
     def _write_factors(self, files: ExitStack, place: int, scratch: Path) -> None:
         """Every task's factors, from where they were put; a tensor without any is the task's own."""
@@ -160,11 +184,6 @@ class Portions:
                 shard = files.enter_context(Shard(file, [slot_of(tensors, name) for name in tensors]))
                 for name, tensor in tensors.items():
                     shard.put(name, tensor)
-
-
-def _merge(work: Work, totals: Totals, hashed: bool, adding: bool, piece: Piece) -> pieces.Merged:
-    made = work.merge(piece, totals, hashed)
-    return made._replace(vector=added(made.base, made.vector)) if adding else made
 
 
 def _stream(source: Source, name: str, shard: Shard, key: str, tick: Tick) -> None:

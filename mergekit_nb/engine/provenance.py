@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 from datetime import UTC, datetime
 
 from mergekit_nb.engine.pieces import Work
 from mergekit_nb.weights.adapter import Adapted
-from mergekit_nb.weights.source import Checkpoint, Source, fingerprint
+from mergekit_nb.weights.hashing import Digest, digest, fingerprint
+from mergekit_nb.weights.source import Checkpoint, Source
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 VERSIONED = ("mergekit-nb", "torch", "safetensors")
@@ -26,9 +26,12 @@ class Hashes:
         for owner, more in zip(self._joined, hashes, strict=False):
             owner[name] = owner.get(name, b"") + more
 
-    def digests(self) -> list[dict[str, str]]:
-        """SHA-256 of every tensor's hashes, of the base and of every expert."""
-        return [{name: hashlib.sha256(joined).hexdigest() for name, joined in owner.items()} for owner in self._joined]
+    def digests(self, kind: Digest | None) -> list[dict[str, str]]:
+        """The hash of every tensor's hashes, of the base and of every expert, in hex; nothing where none were made."""
+        return [
+            {name: digest(kind, joined).hex() for name, joined in owner.items()} if kind else {}
+            for owner in self._joined
+        ]
 
 
 def versions() -> dict[str, str]:
@@ -36,14 +39,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in VERSIONED}}
 
 
-def provenance(work: Work, digests: list[dict[str, str]] | None) -> dict:
-    """What is noted of a merge; tensors without a digest are read for theirs. Without any digests nothing is read."""
+def provenance(work: Work, kind: Digest | None, digests: list[dict[str, str]]) -> dict:
+    """What is noted of a merge; tensors without a digest are read for theirs. Without a kind of hash nothing is read."""
 
-    def origin(source: Source, known: dict[str, str] | None) -> dict:
+    def origin(source: Source, known: dict[str, str]) -> dict:
         path = {"path": str(source.path)} if isinstance(source, Checkpoint | Adapted) else {}
-        return {**path, **(_stamp(source) if known is None else {"sha256": fingerprint(source, known)})}
+        return {**path, **({kind: fingerprint(source, kind, known)} if kind else _stamp(source))}
 
-    digests = digests or [None] * (len(work.taus.tasks) + 1)
     experts = zip(work.taus.experts.items(), digests[1:], strict=True)
     inputs = {
         "base": origin(work.taus.base, digests[0]),

@@ -151,7 +151,7 @@ def _finish(portions: Portions, totals: Totals) -> None:
         for owner, more in zip(digests, json.loads(portions.hashes(place).read_text()), strict=True):
             owner.update(more)
     recipe = {
-        **provenance(job.work, digests if job.hashed else None),
+        **provenance(job.work, job.digest, digests),
         "tasks": list(taus.tasks),
         "aliases": dict(job.found.aliases),
     }

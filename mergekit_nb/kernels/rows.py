@@ -10,6 +10,7 @@ from numba.extending import intrinsic
 
 BLOCK = 2048  # entries of one task at a time: 8 KB, a multiple of 8 so that packed masks meet at whole bytes
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
+FLOAT32, BFLOAT16 = 0, 1  # how a tensor is stored
 
 
 @intrinsic
@@ -29,22 +30,57 @@ def block_of(address, start, count):
 
 
 @numba.njit(nogil=True)
-def subtract(addresses, start, count, taus):
-    """Expert minus base of every task into `taus`; gives the bits of the largest magnitude, NaN the largest of all.
+def halves_of(address, start, count):
+    """The bits of bfloat16 entries: the upper halves of float32's."""
+    return numba.carray(_pointer(address), start + count, np.uint16)[start : start + count]
+
+
+@numba.njit(nogil=True)
+def load(place, start, count, block):
+    """Entries of one tensor into `block`, in float32.
 
     Args:
-        addresses: 1 + task, int64; of float32 tensors, the base first.
-        taus: task block, float32, written.
+        place: address and kind, FLOAT32 or BFLOAT16.
     """
-    base = block_of(addresses[0], start, count)
-    top = np.int32(0)
-    for t in range(len(addresses) - 1):
-        expert, tau = block_of(addresses[t + 1], start, count), taus[t]
+    if place[1] == BFLOAT16:
+        halves, keys = halves_of(place[0], start, count), block.view(np.int32)
+        for i in range(count):
+            keys[i] = np.int32(halves[i]) << 16
+    else:
+        whole = block_of(place[0], start, count)
+        for i in range(count):
+            block[i] = whole[i]
+
+
+@numba.njit(nogil=True)
+def tau_of(place, base, start, count, tau):
+    """Expert minus base of one task into `tau`; gives the bits of the largest magnitude, NaN the largest of all."""
+    if place[1] == BFLOAT16:
+        load(place, start, count, tau)
+        for i in range(count):
+            tau[i] -= base[i]
+    else:
+        expert = block_of(place[0], start, count)
         for i in range(count):
             tau[i] = expert[i] - base[i]
-        keys = tau.view(np.int32)
-        for i in range(count):
-            top = max(top, keys[i] & MAGNITUDE)
+    top, keys = np.int32(0), tau.view(np.int32)
+    for i in range(count):
+        top = max(top, keys[i] & MAGNITUDE)
+    return top
+
+
+@numba.njit(nogil=True)
+def subtract(addresses, start, count, taus):
+    """`tau_of` every task into `taus`; gives the largest of what it gives.
+
+    Args:
+        addresses: int64 `tensor 2`: of every tensor its address and its kind, FLOAT32 or BFLOAT16; the base first.
+        taus: task block, float32, written.
+    """
+    top, base = np.int32(0), np.empty(BLOCK, np.float32)
+    load(addresses[0], start, count, base)
+    for t in range(len(addresses) - 1):
+        top = max(top, tau_of(addresses[t + 1], base, start, count, taus[t]))
     return top
 
 

@@ -14,35 +14,37 @@ SMALLEST = 64  # biased exponent from which on that factor is a float32
 
 
 @numba.njit(nogil=True)
-def add_magnitudes(values, count, bins):
-    """Adds the sum of |values| to `bins`, 256 int64: the integer in bin e stands for so many 2^(max(e, 1) - 150).
+def wholes(values, count, exponent, whole):
+    """|values| in units of the 50th bit below the block's largest entry: integers as a rule. Whether all are, and their sum.
 
-    In units of the 50th bit below the block's largest entry all its entries are integers as a rule, since weights and
-    their differences have few bits. Where one is not, mantissas are added up exponent by exponent.
+    Weights and their differences have few bits.
+
+    Args:
+        exponent: biased, of the largest entry or above it.
+        whole: int64, written.
     """
-    keys = values.view(np.int32)
-    top = np.int32(0)
+    if exponent < SMALLEST:
+        return False, np.int64(0)
+    factor, broken, total = np.float32(2.0 ** (ONE - exponent)), np.int32(0), np.int64(0)
     for i in range(count):
-        top = max(top, keys[i] & MAGNITUDE)
-    exponent = top >> MANTISSA
-    if exponent >= SMALLEST:
-        factor = np.float32(2.0 ** (ONE - exponent))
-        total, broken = np.int64(0), np.int64(0)
-        for i in range(count):
-            scaled = abs(values[i]) * factor
-            whole = np.int64(scaled)
-            total += whole
-            broken += np.float32(whole) != scaled
-        if broken == 0:
-            bins[exponent - SPLIT] += total & ((1 << SPLIT) - 1)
-            bins[exponent] += total >> SPLIT
-            return
-    if top > 0:
-        _by_exponent(keys, count, bins)
+        scaled = abs(values[i]) * factor
+        word = np.int64(scaled)
+        whole[i] = word
+        total += word
+        broken |= np.float32(word) != scaled
+    return broken == 0, total
 
 
 @numba.njit(nogil=True)
-def _by_exponent(keys, count, bins):
+def add_whole(total, exponent, bins):
+    """Adds a sum of what `wholes` found to `bins`, 256 int64: the integer in bin e stands for so many 2^(max(e, 1) - 150)."""
+    bins[exponent - SPLIT] += total & ((1 << SPLIT) - 1)
+    bins[exponent] += total >> SPLIT
+
+
+@numba.njit(nogil=True)
+def add_by_exponent(keys, count, bins):
+    """Adds magnitudes to `bins` by the bits of their float32: mantissas, exponent by exponent."""
     for i in range(count):
         key = keys[i] & MAGNITUDE
         exponent, whole = key >> MANTISSA, key & ((1 << MANTISSA) - 1)

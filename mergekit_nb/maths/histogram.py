@@ -108,17 +108,11 @@ def magnitude_sums(x: Tensor) -> Tensor:
 
 def total(bins: Tensor, dtype: torch.dtype) -> Tensor:
     """What `magnitude_sums` of entries of `dtype` add up to, rounded once: task, float64."""
-    lowest = LAYOUT[dtype][2]
-    sums = []
-    for task in bins.tolist():
-        exact = sum(
-            int(part) << (PART * i + max(exponent - 1, 0))
-            for exponent, parts in enumerate(task)
-            for i, part in enumerate(parts)
-            if part
-        )
-        sums.append(float(Fraction(exact) * Fraction(2) ** lowest))
-    return torch.tensor(sums, dtype=torch.float64)
+    exact, found = [0] * len(bins), bins.nonzero()
+    for (task, exponent, i), part in zip(found.tolist(), bins[tuple(found.T)].tolist(), strict=True):
+        exact[task] += part << (PART * i + max(exponent - 1, 0))
+    lowest = Fraction(2) ** LAYOUT[dtype][2]
+    return torch.tensor([float(whole * lowest) for whole in exact], dtype=torch.float64)
 
 
 def counts(x: Tensor, earlier: list[Tensor], ranks: tuple[int, ...], signed: bool = False) -> Tensor:

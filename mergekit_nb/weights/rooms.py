@@ -1,4 +1,4 @@
-"""Memory that each thread reads into again and again: fresh pages cost more than reading them does."""
+"""Memory that each thread uses again and again: fresh pages cost more than reading or computing what goes into them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ LARGEST = 1 << 22  # bytes worth keeping; more is given back at once
 
 
 class Rooms(threading.local):
-    """Of every thread its own buffers, one for each model that is read; pinned where a GPU fetches from them."""
+    """Of every thread its own buffers, by what they are for; pinned where a GPU fetches from them."""
 
     def __init__(self) -> None:
-        self.kept: dict[int, Tensor] = {}
+        self.kept: dict[object, Tensor] = {}
 
-    def entries(self, place: int, source: Source, name: str, start: int, stop: int, pinned: bool = False) -> Tensor:
-        """As `source.entries`; of a file only until this thread reads for the same `place` again."""
+    def take(self, purpose: object, size: int, dtype: torch.dtype, pinned: bool = False) -> Tensor:
+        """A flat tensor, not cleared: this thread's until it takes one for the same purpose again."""
+        nbytes = size * dtype.itemsize
+        if nbytes > LARGEST:
+            return torch.empty(size, dtype=dtype)
+        kept = self.kept.get(purpose)
+        if kept is None or kept.numel() < nbytes or (pinned and not kept.is_pinned()):
+            kept = self.kept[purpose] = torch.empty(nbytes, dtype=torch.uint8, pin_memory=pinned)
+        return kept[:nbytes].view(dtype)
+
+    def entries(
+        self, purpose: object, source: Source, name: str, start: int, stop: int, pinned: bool = False
+    ) -> Tensor:
+        """As `source.entries`; of a file only until this thread reads for the same purpose again."""
         if not isinstance(source, Checkpoint):
             return entries(source, name, start, stop)
-        dtype = source.dtype(name)
-        size = (stop - start) * dtype.itemsize
-        if size > LARGEST:
-            return entries(source, name, start, stop)
-        kept = self.kept.get(place)
-        if kept is None or kept.numel() < size or (pinned and not kept.is_pinned()):
-            self.kept[place] = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
-        buffer = self.kept[place][:size].view(dtype)
+        buffer = self.take(purpose, stop - start, source.dtype(name), pinned)
         source.read_into(name, start, buffer)
         return buffer
+
+
+ROOMS = Rooms()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from glob import escape
 from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -92,16 +93,19 @@ class Shard:
         first, self._begins = header(slots)
         with _named(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = open(self._beside, "wb")  # noqa: SIM115 - closed by __exit__
+            self._stream = open(self._beside, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
             self._stream.write(first)
+        self._lock = Lock()
 
     def put(self, name: str, flat: Tensor, start: int = 0) -> None:
-        """Write entries of one tensor, from its entry `start` on."""
+        """Write entries of one tensor, from its entry `start` on; any thread may."""
         assert flat.dtype == self._widths[name], f"{name} is {flat.dtype}, announced as {self._widths[name]}"
         raw = flat.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        with _named(self.file):
+        left = raw.data
+        with _named(self.file), self._lock:
             self._stream.seek(self._begins[name] + start * flat.element_size())
-            self._stream.write(raw.data)
+            while left:
+                left = left[self._stream.write(left) :]
 
     def __enter__(self) -> Shard:
         return self

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import builtins
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,13 +26,24 @@ DTYPES = {
 
 
 INDEX = ".safetensors.index.json"
-HASHED = 1 << 16  # entries under one hash; the pieces of a merge begin at multiples of it
 
 
 class Unreadable(ValueError):
     """A file is there, and is not what it should be: cut short, or no safetensors at all."""
 
     damaged = True
+
+
+class Stored(NamedTuple):
+    """What a header says of a tensor: its dtype as safetensors calls it, its shape, and where in the file it begins."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+
+    @classmethod
+    def of(cls, entry: dict) -> Stored:
+        return cls(entry["dtype"], tuple(entry["shape"]), entry["begin"])
 
 
 class Checkpoint(Lazy):
@@ -46,7 +57,7 @@ class Checkpoint(Lazy):
         self.path = Path(path)
         self._files = dict(files)
         self._handles: dict[Path, safe_open] = {}
-        self._headers: dict[Path, dict] = {}
+        self._known: dict[str, Stored] = {}
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -76,19 +87,21 @@ class Checkpoint(Lazy):
     def __len__(self) -> int:
         return len(self._files)
 
-    def _header(self, name: str) -> dict:
-        file = self._files[name]
-        if file not in self._headers:
-            self._headers[file] = read_header(file)
-        return self._headers[file][name]
+    def _stored(self, name: str) -> Stored:
+        if name not in self._known:
+            file = self._files[name]
+            self._known |= {
+                key: Stored.of(entry) for key, entry in read_header(file).items() if self._files.get(key) == file
+            }
+        return self._known[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tensor, from the header."""
-        return tuple(self._header(name)["shape"])
+        return self._stored(name).shape
 
     def dtype(self, name: str) -> torch.dtype:
         """The stored dtype of one tensor, from the header."""
-        stored = self._header(name)["dtype"]
+        stored = self._stored(name).dtype
         if stored not in DTYPES:
             raise ValueError(f"{self.path}: {name} is stored as {stored}, which torch has no dtype for")
         return DTYPES[stored]
@@ -101,7 +114,7 @@ class Checkpoint(Lazy):
         """
         file, left = self._files[name], memoryview(buffer.view(torch.uint8).numpy())
         with builtins.open(file, "rb", buffering=0) as stream:
-            stream.seek(self._header(name)["begin"] + start * buffer.element_size())
+            stream.seek(self._stored(name).begin + start * buffer.element_size())
             while left:
                 if not (count := stream.readinto(left)):
                     raise OSError(f"{file} ends within {name}: it was cut short since it was opened; fetch it again")
@@ -260,31 +273,3 @@ def _indexed(index: Path) -> dict[str, Path]:
         if lost := [name for name, at in files.items() if at == file and name not in set(_open_file(file).keys())]:
             raise ValueError(f"{index} says that {lost[0]} is in {file.name}, but it is not there")
     return files
-
-
-def hashes(flat: Tensor) -> bytes:
-    """SHA-256 of every 65 536 entries that follow each other, joined.
-
-    Pieces of a tensor that begin at multiples of 65 536 give pieces of its hashes, in any order and on any machine.
-    """
-    raw = memoryview(flat.detach().cpu().contiguous().view(torch.uint8).numpy())
-    step = HASHED * flat.element_size()
-    return b"".join(hashlib.sha256(raw[i : i + step]).digest() for i in range(0, len(raw), step))
-
-
-def fingerprint(source: Source, known: Mapping[str, str] | None = None) -> str:
-    """SHA-256 over names, dtypes, shapes and `hashes` of all tensors, by name: the same for a file, a dict and a module.
-
-    Args:
-        known: SHA-256 of the `hashes` of tensors that were read already; the others are read, some at a time.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(source):
-        shape = shape_of(source, name)
-        found = (known or {}).get(name) or hashlib.sha256(_hashes_of(source, name, prod(shape))).hexdigest()
-        digest.update(f"{name}\0{dtype_of(source, name)}\0{tuple(shape)}\0{found}\0".encode())
-    return digest.hexdigest()
-
-
-def _hashes_of(source: Source, name: str, size: int, step: int = 16 * HASHED) -> bytes:
-    return b"".join(hashes(entries(source, name, i, min(i + step, size))) for i in range(0, size, step))

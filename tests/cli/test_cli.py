@@ -84,7 +84,7 @@ def test_inspect_tells_what_is_in_a_merge(models, capsys):
     merged = merged_in_python("emr")
     assert re.search(r"method +emr", said)
     assert re.search(r"options +rescale=per_tensor, tie=negative", said)
-    assert re.search(rf"from svhn .*{merged.provenance['inputs']['experts']['svhn']['sha256']}", said)
+    assert re.search(rf"from svhn .*{merged.provenance['inputs']['experts']['svhn']['xxh3_128']}", said)
     rescaler, kept = re.search(r"svhn +([\d.]+) +([\d.]+)", said).groups()
     patch = merged.patches["svhn"]
     assert float(rescaler) == pytest.approx(patch.scale, abs=1e-6)

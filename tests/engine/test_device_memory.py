@@ -52,9 +52,13 @@ def test_smaller_pieces_are_tried_before_the_cpu(work):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         done = pieces.fitting(
-            replace(work, device=ELSEWHERE), holding(2 * pieces.HASHED, tried), pieces.Piece("w", 0, SIZE), (), True
+            replace(work, device=ELSEWHERE),
+            holding(2 * pieces.HASHED, tried),
+            pieces.Piece("w", 0, SIZE),
+            (),
+            "xxh3_128",
         )
-    assert same(done, work.merge(pieces.Piece("w", 0, SIZE), (), True))
+    assert same(done, work.merge(pieces.Piece("w", 0, SIZE), (), "xxh3_128"))
     assert {device for device, _ in tried} == {"meta"}
     assert max(size for _, size in tried[1:]) < tried[0][1]
 
@@ -62,9 +66,9 @@ def test_smaller_pieces_are_tried_before_the_cpu(work):
 def test_the_cpu_takes_over_with_one_warning(work):
     tried, elsewhere = [], replace(work, device=ELSEWHERE)
     with pytest.warns(UserWarning, match="meta has too little free memory for w") as said:
-        done = pieces.fitting(elsewhere, holding(0, tried), pieces.Piece("w", 0, SIZE), (), True)
+        done = pieces.fitting(elsewhere, holding(0, tried), pieces.Piece("w", 0, SIZE), (), "xxh3_128")
     assert len(said) == 1
-    assert same(done, work.merge(pieces.Piece("w", 0, SIZE), (), True))
+    assert same(done, work.merge(pieces.Piece("w", 0, SIZE), (), "xxh3_128"))
     assert ("cpu", pieces.HASHED) in tried
 
 

@@ -143,4 +143,4 @@ def merged(work: pieces.Work) -> torch.Tensor:
         for piece in work.pieces(["w"]):
             pieces.fold(total, work.measure(piece, totals).parts)
         totals += (total,)
-    return torch.cat([work.merge(piece, totals).vector for piece in work.pieces(["w"])])
+    return torch.cat([pieces.kept(work.merge(piece, totals)).vector for piece in work.pieces(["w"])])

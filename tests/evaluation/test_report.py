@@ -42,5 +42,5 @@ def test_no_figure_offers_to_upload(page):
 
 def test_the_page_says_which_models_were_read(page, tiny):
     for name in ("base", *tiny.experts):
-        assert re.search(rf"<dt>{name}, SHA-256</dt><dd>[0-9a-f]{{64}}</dd>", page)
+        assert re.search(rf"<dt>{name}, xxh3_128</dt><dd>[0-9a-f]{{32}}</dd>", page)
     assert "Scales were chosen on validation images" in page

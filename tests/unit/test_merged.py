@@ -40,8 +40,18 @@ def test_provenance_says_how_it_was_made(merged, base, experts, tmp_path):
     assert recipe["method"] == "emr"
     assert recipe["options"] == {"rescale": "per_tensor", "tie": "negative"}
     assert set(recipe["versions"]) >= {"mergekit-nb", "torch", "python"}
-    assert len(recipe["inputs"]["base"]["sha256"]) == 64
-    assert len({entry["sha256"] for entry in recipe["inputs"]["experts"].values()}) == 3
+    assert len(recipe["inputs"]["base"]["xxh3_128"]) == 32
+    assert len({entry["xxh3_128"] for entry in recipe["inputs"]["experts"].values()}) == 3
+
+
+def test_hashes_nobody_can_forge_are_had_for_the_asking(base, experts):
+    inputs = mk.merge("emr", base, experts, hashes="sha256").provenance["inputs"]
+    other = mk.merge("emr", {**base, next(iter(base)): next(iter(base.values())) + 1}, experts, hashes="sha256")
+    assert len(inputs["base"]["sha256"]) == 64
+    assert other.provenance["inputs"]["base"] != inputs["base"]
+    assert other.provenance["inputs"]["experts"] == inputs["experts"]
+    with pytest.raises(ValueError, match='hashes is True, False or "sha256"; got .md5.'):
+        mk.merge("emr", base, experts, hashes="md5")
 
 
 def test_the_same_merge_writes_the_same_bytes(merged, tmp_path):

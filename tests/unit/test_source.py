@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mergekit_nb as mk
+from mergekit_nb.weights.hashing import fingerprint
 from mergekit_nb.weights.site import layer_of, layers
-from mergekit_nb.weights.source import fingerprint
 
 
 def sharded(folder, base):

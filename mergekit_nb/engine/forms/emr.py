@@ -7,6 +7,7 @@ import torch
 
 from mergekit_nb.engine.forms.form import Fast, Finished, Rows, finite, kernels
 from mergekit_nb.methods import Emr
+from mergekit_nb.weights.rooms import ROOMS
 
 
 class FastEmr(Fast):
@@ -16,8 +17,8 @@ class FastEmr(Fast):
 
     def finish(self, site, base, experts, totals):
         rows = Rows(base, experts)
-        vector = torch.empty(rows.size)
-        packed = torch.empty(rows.tasks, -(-rows.size // 8), dtype=torch.uint8)
+        vector, width = ROOMS.take("vector", rows.size, torch.float32), -(-rows.size // 8)
+        packed = ROOMS.take("masks", rows.tasks * width, torch.uint8).reshape(rows.tasks, width)
         sums = torch.zeros(2, rows.tasks, 256, dtype=torch.int64)
         tie = np.float32({"negative": -1, "zero": 0, "positive": 1}[self.method.tie])
         top = kernels().emr(rows.addresses, rows.size, tie, vector.numpy(), packed.numpy(), *sums.numpy())

@@ -19,7 +19,7 @@ from mergekit_nb.weights.site import Site
 
 
 class Finished(NamedTuple):
-    """What a piece was merged into.
+    """What a piece was merged into. A compiled form's tensors are its thread's until it merges the next piece.
 
     Attributes:
         vector: the merged vector; None where each task has its own.
@@ -38,12 +38,13 @@ class Finished(NamedTuple):
 def kernels() -> ModuleType | None:
     """The compiled loops; None where numba is not installed, or finds no folder for what it compiles."""
     try:
-        from mergekit_nb.kernels import add, compete, elect, trim
+        from mergekit_nb.kernels import add, compete, elect, store, trim
     except (ImportError, RuntimeError):
         return None
     bundle = ModuleType("kernels")
     bundle.__dict__.update(add=add.add, emr=elect.emr, count=trim.count, majority=trim.majority, ties=trim.ties)
     bundle.__dict__.update(doubts=compete.doubts, count_exact=compete.count_exact, fuse=compete.fuse)
+    bundle.__dict__.update(store=store.store)
     return bundle
 
 
@@ -67,13 +68,20 @@ class Fast(ABC):
         """As `Method.merge`, in float32, flat; and with it the late round."""
 
 
+KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as in kernels.rows
+
+
 class Rows:
-    """Flat float32 tensors and where they lie; they are kept alive while they are looked at."""
+    """Flat tensors, where they lie and how they are stored; they are kept alive while they are looked at."""
 
     def __init__(self, base: Tensor, experts: list[Tensor]):
-        self.tensors = [t.detach().to(torch.float32).contiguous() for t in (base, *experts)]
-        self.addresses = np.array([t.data_ptr() for t in self.tensors], np.int64)
+        self.tensors = [_compiled(t.detach()).contiguous() for t in (base, *experts)]
+        self.addresses = np.array([(t.data_ptr(), KINDS[t.dtype]) for t in self.tensors], np.int64)
         self.size, self.tasks = base.numel(), len(experts)
+
+
+def _compiled(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in KINDS else tensor.to(torch.float32)
 
 
 def finite(top: int) -> bool:

@@ -7,6 +7,7 @@ import torch
 
 from mergekit_nb.engine.forms.form import Fast, Finished, Rows, finite, kernels, numbers
 from mergekit_nb.methods import Average, TaskArithmetic
+from mergekit_nb.weights.rooms import ROOMS
 
 
 class FastSum(Fast):
@@ -18,7 +19,7 @@ class FastSum(Fast):
         return self._added(Rows(base, experts), self.method.weights, self.method.scale, 1)
 
     def _added(self, rows: Rows, weights, scale: float, divisor: int) -> Finished | None:
-        vector = torch.empty(rows.size)
+        vector = ROOMS.take("vector", rows.size, torch.float32)
         weights = numbers(weights, rows.tasks)
         scale, divisor = np.float32(scale), np.float32(divisor)
         top = kernels().add(rows.addresses, rows.size, weights, scale, divisor, vector.numpy())
