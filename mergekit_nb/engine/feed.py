@@ -67,15 +67,17 @@ def stacked(base: Tensor, experts: list[Tensor], device: torch.device, tile: int
 
 
 def home(*tensors: Tensor) -> list[Tensor]:
-    """These tensors on the CPU, in ordinary memory; of a GPU through pinned memory, and without spinning meanwhile."""
+    """These tensors on the CPU; of a GPU all at once, into pinned memory, and without spinning meanwhile.
+
+    torch uses pinned memory again once it is dropped: what is kept for long should be copied.
+    """
     if all(tensor.device.type != "cuda" for tensor in tensors):
         return [tensor.cpu() for tensor in tensors]
-    # torch keeps pinned memory for the next piece; handed out, it would stay locked for as long as a result is kept
     pinned = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
     for mine, theirs in zip(pinned, tensors, strict=True):
         mine.copy_(theirs, non_blocking=True)
     _wait()
-    return [tensor.clone() for tensor in pinned]
+    return pinned
 
 
 def _wait() -> None:

@@ -140,7 +140,7 @@ def merged(work: pieces.Work) -> torch.Tensor:
         for piece in work.pieces(["w"]):
             pieces.fold(total, work.measure(piece, totals).parts)
         totals += (total,)
-    return torch.cat([work.merge(piece, totals).vector for piece in work.pieces(["w"])])
+    return torch.cat([pieces.kept(work.merge(piece, totals)).vector for piece in work.pieces(["w"])])
 
 
 def test_pieces_of_a_tensor_give_the_bits_of_the_readable_form():
@@ -209,11 +209,11 @@ def test_a_card_that_is_too_small_gets_halves_and_stays_fused(monkeypatch):
     small = replace(work, device=torch.device("meta"))  # by name only: the form's device is the interpreter's
     small.__dict__["fast"] = work.fast
     work.__dict__["fast"] = None
-    expected = work.merge(piece, (), True)
+    expected = work.merge(piece, (), "sha256")
     monkeypatch.setattr(stack, "stacked", stacked)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        done = small.merge(piece, (), True)
+        done = small.merge(piece, (), "sha256")
     assert held[-2:] == [pieces.HASHED, pieces.HASHED]
     assert torch.equal(bits(done.vector), bits(expected.vector))
     assert done.hashes == expected.hashes

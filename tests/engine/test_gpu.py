@@ -213,11 +213,11 @@ def test_on_this_card_merges_are_the_cpus_bit_for_bit(method, dtype, tmp_path, m
 
 
 @with_gpu
-def test_on_this_card_lanes_wait_and_leave_ordinary_memory():
+def test_on_this_card_what_comes_home_is_whole():
     device = torch.device("cuda")
     source = torch.arange(1 << 20, dtype=torch.float32).pin_memory()
     with feed.lane(device):
         assert torch.cuda.current_stream() != torch.cuda.default_stream()
         (back,) = feed.home(source.to(device, non_blocking=True) + 1)
     assert torch.equal(back, source + 1)
-    assert not back.is_pinned()
+    assert back.is_pinned()
