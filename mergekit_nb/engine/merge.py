@@ -16,7 +16,7 @@ from mergekit_nb.device import pick
 from mergekit_nb.engine import pieces
 from mergekit_nb.engine.job import Job, as_own, with_means
 from mergekit_nb.engine.pieces import Gathered, Piece, Work, busy, fold, kept
-from mergekit_nb.engine.plan import LARGEST, Plan, read_once
+from mergekit_nb.engine.plan import Plan, largest_piece, read_once
 from mergekit_nb.engine.provenance import Hashes, provenance
 from mergekit_nb.engine.workers import by_executor, by_threads, checked
 from mergekit_nb.engine.write import write
@@ -121,7 +121,8 @@ def _prepared(method, base, experts, device, dtype, include, exclude, unmatched,
     found = match(base, experts, include, exclude, unmatched)
     taus = TaskVectors(base, experts, found.merged)
     method.check_tasks(taus.tasks)
-    return Work(method, taus, pick(device), dtype, LARGEST), found
+    device = pick(device)
+    return Work(method, taus, device, dtype, largest_piece(device)), found
 
 
 def _in_memory(
@@ -160,7 +161,7 @@ def _in_memory(
 def _own(work: Work, totals: Totals, hashed: Digest | None, piece: Piece) -> pieces.Merged:
     """A merged piece in memory of its own, where its thread would use it again."""
     made = work.merge(piece, totals, hashed)
-    return made if work.fast is None else kept(made)
+    return made if work.fast is None and work.device.type == "cpu" else kept(made)
 
 
 def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result]) -> Iterator[tuple[Piece, Result]]:

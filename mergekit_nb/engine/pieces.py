@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mergekit_nb.engine.fast import choose
+from mergekit_nb.engine.feed import lane
 from mergekit_nb.engine.forms.form import Fast, Finished, fold
 from mergekit_nb.engine.stored import stored
 from mergekit_nb.engine.workers import threads
@@ -134,7 +135,8 @@ class Work:
     @torch.no_grad()
     def measure(self, piece: Piece, totals: Totals, hashed: Digest | None = None) -> Measured:
         """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
-        return fitting(self, Work._measure, piece, totals, hashed)
+        with lane(self.device):
+            return fitting(self, Work._measure, piece, totals, hashed)
 
     @torch.no_grad()
     def gather(self, run: list[Piece], totals: Totals, hashed: Digest | None = None) -> Gathered:
@@ -155,7 +157,8 @@ class Work:
     @torch.no_grad()
     def merge(self, piece: Piece, totals: Totals, hashed: Digest | None = None, adding: bool = False) -> Merged:
         """One piece in the last round; `adding`: base and vector together."""
-        return fitting(self, Work._merge, piece, totals, hashed, adding)
+        with lane(self.device):
+            return fitting(self, Work._merge, piece, totals, hashed, adding)
 
     def _measure(self, piece: Piece, totals: Totals, hashed: Digest | None) -> Measured:
         base, experts = self._read(piece)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import torch
+
 from mergekit_nb.engine import budget
 from mergekit_nb.engine.pieces import Work, most_entries
 from mergekit_nb.weights.hashing import HASHED
@@ -12,7 +14,9 @@ from mergekit_nb.weights.match import Match
 from mergekit_nb.weights.source import dtype_of, nbytes_of, shape_of
 
 COPIES = 10  # task-vector stacks that a method's intermediate results come to, at most
-LARGEST = 1 << 17  # entries of a piece: those of nine models and their result lie in the second or third cache
+# entries of a piece: on a CPU those of nine models and their result lie in its caches; a GPU is asked more seldom
+LARGEST = {"cpu": 1 << 17}
+ELSEWHERE = 1 << 19
 TOTALS = 64 * 10**6  # bytes for what the rounds add up to: counts of 65 536 digits a task
 
 
@@ -53,6 +57,11 @@ class Plan:
         )
 
 
+def largest_piece(device: torch.device) -> int:
+    """Entries of a piece beyond which larger ones are no faster."""
+    return LARGEST.get(device.type, ELSEWHERE)
+
+
 def read_once(work: Work) -> int:
     """Bytes of all tensors that are merged, in base and experts."""
     sources = (work.taus.base, *work.taus.experts.values())
@@ -87,7 +96,7 @@ def fitting(work: Work, memory: str | int | None, threads: int) -> tuple[int, in
     threads = max(min(threads, (given - TOTALS) // (least * width)), 1)
     if work.method.grain == "tensor":
         return HASHED, threads, TOTALS + threads * largest * width
-    most = min(most_entries((given - TOTALS) // threads, width), LARGEST)
+    most = min(most_entries((given - TOTALS) // threads, width), largest_piece(work.device))
     return most, threads, TOTALS + threads * min(most, largest) * width
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mergekit_nb.engine.feed import home
 from mergekit_nb.engine.forms.form import KINDS, kernels
 from mergekit_nb.methods.base import Method
 from mergekit_nb.weights.merged import added
@@ -27,8 +28,9 @@ def stored(
     """
     if compiled and vector.device.type == "cpu" and vector.dtype == torch.float32 and {dtype, base.dtype} <= set(KINDS):
         return _compiled(method, name, base, vector, dtype, adding)
+    base = base.to(vector.device, non_blocking=True)
     check_range(method, name, base, vector)
-    return (added(base, vector) if adding else vector.to(dtype)).cpu()
+    return home(added(base, vector) if adding else vector.to(dtype))[0]
 
 
 def _compiled(method: Method, name: str, base: Tensor, vector: Tensor, dtype: torch.dtype, adding: bool) -> Tensor:
