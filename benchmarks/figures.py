@@ -34,7 +34,7 @@ def bars(found: dict) -> go.Figure:
     total = sum(heights) + HEAD * len(work)
     made = make_subplots(
         len(work), len(COLUMNS), shared_yaxes=True, row_heights=heights, horizontal_spacing=0.02,
-        vertical_spacing=HEAD / (total - HEAD),
+        vertical_spacing=HEAD / total,
         subplot_titles=[title for name in found["work"] for title in (f"<b>{name}</b>", "", "")],
     )  # fmt: skip
     for row, part in enumerate(work, 1):
