@@ -50,6 +50,15 @@ def test_a_job_that_fails_is_told_and_not_tried_again(monkeypatch, scripts):
     assert tried == ["EMR, authors"]
 
 
+def test_what_was_measured_before_on_this_machine_is_kept(tmp_path, monkeypatch, scripts):
+    bench, out = scripts("bench"), tmp_path / "bench.json"
+    small, large = list(bench.WORK)[:2]
+    out.write_text(json.dumps({"machine": "this", "work": {small: 1, large: 2, "no more": 3}}))
+    for machine, kept in (("this", {large: 2}), ("another", {})):
+        monkeypatch.setattr(bench, "machine", lambda name=machine: name)
+        assert bench.begun(out, [small], peers=False)["work"] == kept
+
+
 def test_medians_are_told_after_every_round_and_the_first_is_not_counted(monkeypatch, scripts):
     bench, walls = scripts("bench"), iter([100.0, 3.0, 1.0, 2.0])
     monkeypatch.setattr(bench, "run", lambda job, family: {**TOOK, "wall": next(walls)})
