@@ -91,7 +91,8 @@ def growth(found: dict) -> go.Figure:
     """Seconds and memory against the bytes of all inputs; the lines go through the origin, fitted by least squares."""
     frame = pd.DataFrame([row for row in found["rows"] if "failed" not in row])
     names, jobs = list(frame["grows"].unique()), list(frame["job"].unique())
-    made = make_subplots(len(GROWTH), len(names), subplot_titles=[f"<b>{name}</b>" for name in names])
+    titles = [f"<b>{name}</b>" for name in names]
+    made = make_subplots(len(GROWTH), len(names), subplot_titles=titles, vertical_spacing=0.16)
     for (name, job), group in frame.groupby(["grows", "job"], sort=False):
         column, place = names.index(name) + 1, jobs.index(job)
         look = {"color": [TEXT, *COLOURS][place], "symbol": SYMBOLS[place], "size": 9}

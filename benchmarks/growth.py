@@ -21,7 +21,7 @@ from figures import growth
 from models import Shapes, language, vision, write
 
 JOBS = ["limit", "task arithmetic, ours", "EMR, ours", "TIES, ours", "PCB, ours"]
-BY_EXPERTS, BY_WEIGHTS = "1, 2, 4, 8 experts; ViT-B/32, float32", "0.1, 0.5, 1.9, 8 B weights; 2 experts, bfloat16"
+BY_EXPERTS, BY_WEIGHTS = "more experts: ViT-B/32, float32", "more weights: 2 experts, bfloat16"
 
 
 @dataclass(frozen=True)
