@@ -2,8 +2,9 @@
 
     python benchmarks/growth.py [--disk 20e9] [--runs 3]
 
-Synthetic bfloat16 checkpoints are written, merged into a folder by EMR and task arithmetic, and deleted, one size after the
-other; sizes that need more disk than allowed are left out. Writes benchmarks/growth.json and growth.png.
+Checkpoints of random numbers are written, merged into a folder, and deleted, one size after the other; sizes that need more
+disk than allowed are left out. Writes a JSON after every size, and a figure: seconds against the bytes of all inputs, with
+the line through the origin, and memory above import.
 """
 
 from __future__ import annotations
@@ -11,90 +12,93 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
-from bench import BUILD, machine, measure
-from models import language, write
+from bench import BUILD, HERE, machine, rounds
+from figures import growth
+from models import Shapes, language, vision, write
 
-HERE = Path(__file__).parent
-JOBS = ["limit", "task arithmetic, ours", "EMR, ours", "TIES, ours"]
-EXPERTS = (1, 2, 4, 8)
-# billions of weights -> shapes: layers of a decoder, wider and deeper
-SIZES = {
-    0.08: language(512, 12, 64_000, 2048),
-    0.5: language(),
-    1.5: language(2048, 28, 128_000, 5632),
-    7.0: language(4096, 30, 128_000, 14_336),
-}
-WIDTH = torch.bfloat16.itemsize
-PLAN = [(0.08, experts) for experts in EXPERTS] + [(size, 2) for size in SIZES if size != 0.08]
+JOBS = ["limit", "task arithmetic, ours", "EMR, ours", "TIES, ours", "PCB, ours"]
+BY_EXPERTS, BY_WEIGHTS = "more experts: ViT-B/32, float32", "more weights: 2 experts, bfloat16"
 
 
-def disk(size: float, experts: int) -> int:
-    """Bytes that base, experts, and a result of base, vector and masks take."""
-    entries = sum(torch.Size(shape).numel() for _, shape in SIZES[size])
-    return int(entries * (WIDTH * (experts + 3) + experts / 8))
+@dataclass(frozen=True)
+class Size:
+    """A size to measure.
+
+    Attributes:
+        grows: of which series it is one.
+        folder: where its models lie; sizes that share it share their models.
+        shapes: of one model.
+        experts: how many.
+        dtype: of the weights.
+    """
+
+    grows: str
+    folder: str
+    shapes: Shapes
+    experts: int
+    dtype: torch.dtype
+
+    @property
+    def entries(self) -> int:
+        """Of one model."""
+        return sum(torch.Size(shape).numel() for _, shape in self.shapes)
+
+    @property
+    def disk(self) -> int:
+        """Bytes that base, experts, and a result of base, vector and masks take."""
+        return int(self.entries * (self.dtype.itemsize * (self.experts + 3) + self.experts / 8))
 
 
-def figure(frame: pd.DataFrame, told: str):
-    """Seconds and memory against experts, and against weights."""
-    import plotly.express as px
-
-    import mergekit_nb.plots  # noqa: F401  the template
-
-    long = frame.melt(["job", "grows", "by"], ["wall s", "MB above import"], "what", "taken")
-    made = px.line(
-        long,
-        x="by",
-        y="taken",
-        color="job",
-        facet_col="grows",
-        facet_row="what",
-        markers=True,
-        template="mk",
-        title=told,
+SIZES = [Size(BY_EXPERTS, "experts", vision(), experts, torch.float32) for experts in (1, 2, 4, 8)] + [
+    Size(BY_WEIGHTS, f"{len(shapes)}-{shapes[0][1][1]}", shapes, 2, torch.bfloat16)
+    for shapes in (
+        language(768, 12, 32_000, 2048),
+        language(),
+        language(2048, 28, 100_000, 8192),
+        language(4096, 35, 128_000, 14_336),
     )
-    made.for_each_annotation(lambda a: a.update(text=a.text.partition("=")[2]))
-    made.update_xaxes(matches=None, showticklabels=True, title="")
-    return made.update_yaxes(matches=None, rangemode="tozero", title="")
+]
+QUICK = [Size(BY_EXPERTS, "experts", vision(192), experts, torch.float32) for experts in (1, 2)] + [
+    Size(BY_WEIGHTS, f"layers-{layers}", language(224, layers, 8000, 1024), 2, torch.bfloat16) for layers in (6, 12)
+]
+
+
+def measure(size: Size, runs: int) -> list[dict]:
+    """A row for every job: what it took, and the GB of all inputs."""
+    family = write(BUILD.with_name("growth") / size.folder, size.shapes, size.experts, size.dtype)
+    *_, found = rounds(family, JOBS, runs)
+    about = {"grows": size.grows, "experts": size.experts, "entries": family.entries}
+    about["gb"] = family.nbytes * (size.experts + 1) / 1e9
+    return [{**about, "job": job, **took} for job, took in found.items()]
 
 
 def main() -> None:
     """Write, measure, delete, size by size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disk", type=float, default=20e9, help="bytes that may lie on the disk at once")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it run?")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "growth.json")
     asked = parser.parse_args()
-    rows, left_out = [], []
-    for size, experts in PLAN:
-        if disk(size, experts) > asked.disk:
-            left_out.append(f"{size:g} B with {experts} experts takes {disk(size, experts) / 1e9:.0f} GB of disk")
-            continue
-        folder = BUILD / f"growth-{size:g}-{experts}"
-        try:
-            family = write(folder, SIZES[size], experts, torch.bfloat16)
-            for job, took in measure(family, JOBS, asked.runs).items():
-                rows.append({"billions": family.entries / 1e9, "experts": experts, "job": job, **took})
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    found = {"machine": machine(), "runs": asked.runs, "left out": left_out, "rows": rows}
-    (HERE / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
-    figure(_grown(rows), f"EMR, TIES and task arithmetic as they grow<br><sup>{found['machine']}</sup>").write_image(
-        HERE / "growth.png", width=1100, height=700, scale=2
-    )
-
-
-def _grown(rows: list[dict]) -> pd.DataFrame:
-    """Each row once for every axis it lies on: experts at the smallest size, weights with two experts."""
-    frame = pd.DataFrame([row for row in rows if "failed" not in row])
-    frame = frame.rename(columns={"wall": "wall s", "above_import_mb": "MB above import"})
-    by_experts = frame[frame["billions"] == frame["billions"].min()].assign(
-        grows="experts, 0.08 B", by=lambda f: f["experts"]
-    )
-    by_weights = frame[frame["experts"] == 2].assign(grows="billions of weights, 2 experts", by=lambda f: f["billions"])
-    return pd.concat([by_experts, by_weights])
+    sizes = QUICK if asked.quick else SIZES
+    left_out = [f"{s.entries / 1e9:.1f} B weights: {s.disk / 1e9:.0f} GB of disk" for s in sizes if s.disk > asked.disk]
+    found = {"machine": machine(), "runs": asked.runs, "left out": left_out, "rows": []}
+    asked.out.parent.mkdir(exist_ok=True, parents=True)
+    try:
+        for place, size in enumerate(sizes):
+            if size.disk > asked.disk:
+                continue
+            found["rows"] += measure(size, asked.runs)
+            asked.out.write_text(json.dumps(found, indent=1) + "\n")
+            if size.folder not in {later.folder for later in sizes[place + 1 :]}:
+                shutil.rmtree(BUILD.with_name("growth") / size.folder)
+    finally:
+        shutil.rmtree(BUILD.with_name("growth"), ignore_errors=True)
+    growth(found).write_image(asked.out.with_suffix(".png"), scale=2)
 
 
 if __name__ == "__main__":

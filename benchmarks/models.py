@@ -75,14 +75,14 @@ def language(width: int = 896, layers: int = 24, words: int = 151_936, inner: in
     return shapes
 
 
-def write(folder: Path, shapes: Shapes, experts: int, dtype: torch.dtype, seed: int = 0) -> Family:
+def write(folder: Path, shapes: Shapes, experts: int, dtype: torch.dtype, seed: int = 0, shard: int = SHARD) -> Family:
     """Write base and experts, in shards with an index where they are large; what is there already is kept."""
     entries = sum(torch.Size(shape).numel() for _, shape in shapes)
     family = Family(folder, experts, entries, entries * dtype.itemsize)
     for place, name in enumerate(family.paths()):
         if not (folder / name / "done").exists():
             (folder / name).mkdir(parents=True, exist_ok=True)
-            _write_model(folder / name, _weights(shapes, dtype, seed, place))
+            _write_model(folder / name, _weights(shapes, dtype, seed, place), shard)
             (folder / name / "done").touch()
     return family
 
@@ -96,11 +96,11 @@ def _weights(shapes: Shapes, dtype: torch.dtype, seed: int, place: int) -> Itera
         yield name, weight.to(dtype)
 
 
-def _write_model(folder: Path, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
+def _write_model(folder: Path, weights: Iterator[tuple[str, torch.Tensor]], size: int) -> None:
     shards: list[dict[str, torch.Tensor]] = [{}]
     where, held = {}, 0
     for name, weight in weights:
-        if held and held + weight.nbytes > SHARD:
+        if held and held + weight.nbytes > size:
             save_file(shards[-1], folder / _file(len(shards)), metadata={"format": "pt"})
             shards[-1] = {}
             shards.append({})

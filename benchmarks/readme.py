@@ -19,6 +19,7 @@ from mergekit_nb.methods import METHODS
 ROOT = Path(__file__).parents[1]
 README, MEASURED, BENCH = ROOT / "README.md", Path(__file__).parent / "zoo.csv", Path(__file__).parent / "bench.json"
 STRANGERS = Path(__file__).parent / "strangers.csv"
+FIGURE = "\n\n![The same as a figure](benchmarks/bench.png)"
 FOLDERS = [
     "maths", "kernels", "weights", "methods", "models", "analysis", "align", "engine", "evaluation", "zoo", "plots",
 ]  # fmt: skip
@@ -87,34 +88,16 @@ def _spread(row: pd.Series) -> str:
 
 
 def speed(found: dict) -> str:
-    """What a merge takes, beside its peers and the limit: one table for every family of models."""
-    lines = [f"{found['machine']}; medians of {found['runs']} interleaved runs; {_versions(found)}."]
-    for work, part in found["work"].items():
-        bound = part["jobs"]["limit"]["wall"]
-        lines += ["", f"**{work}**, {part['entries'] / 1e6:.0f} million weights each", ""]
-        lines += ["| | wall s | × limit | CPU s | MB above import | whole process s |", "|---|---|---|---|---|---|"]
-        for job, took in part["jobs"].items():
-            if "failed" in took:
-                lines.append(f"| {job} | {took['failed']} | | | | |")
-                continue
-            numbers = (took["wall"], took["wall"] / bound, took["cpu"])
-            cells = " | ".join(f"{number:.2f}" for number in numbers)
-            lines.append(f"| {job} | {cells} | {took['above_import_mb']:.0f} | {took['process_wall']:.1f} |")
-    return "\n".join(lines)
-
-
-def _versions(found: dict) -> str:
-    peers = [f"{name} {version}" for names in found["peers"].values() for name, version in names.items()]
-    return ", ".join(dict.fromkeys([f"torch {found['torch'].partition('+')[0]}", *peers]))
+    """What a merge takes, beside its peers and the limit: tables, targets, the figure where it was drawn."""
+    told = runpy.run_path(str(BENCH.with_name("speed.py")))["speed"](found)
+    return told + FIGURE if BENCH.with_suffix(".png").exists() else told
 
 
 def render(text: str) -> str:
     """The README with the part between each pair of markers made anew."""
     parts = {"tree": tree(), "methods": methods(), "scores": scores(pd.read_csv(MEASURED, keep_default_na=False))}
     parts["strangers"] = strangers(pd.read_csv(STRANGERS))
-    if (
-        BENCH.exists() and "<!-- speed -->" in text
-    ):  # a run of one's own is not the README's until it is given a place there
+    if BENCH.exists():
         parts["speed"] = speed(json.loads(BENCH.read_text()))
     for name, made in parts.items():
         if f"<!-- {name} -->" not in text:
