@@ -16,18 +16,55 @@ from mergekit_nb.maths.compete import LARGEST_EXPONENT
 from mergekit_nb.methods import Pcb
 from mergekit_nb.methods.base import Totals
 
-SOME = 1 << 14  # entries whose scores are looked at together
-MERGE = 2  # what kernels.compete.doubts calls the last round
+ROOM = 1 << 15  # doubts at a time; torch takes threads of its own for more
+COUNT_FIRST, COUNT_SECOND, MERGE = 0, 1, 2  # as in kernels.compete
 
 
 class Known(NamedTuple):
-    """What PCB's earlier rounds have found, by task."""
+    """What PCB's earlier rounds have found, by task.
+
+    Attributes:
+        low, high: float32 `task`; what magnitudes are clipped to.
+        prefixes: int32 `2 task`; the first digits of the cut and of the highest score, in the rounds that look for more.
+        cut, top: float32 `task`; the score at and below which entries are dropped, and the highest; infinite where a task
+            weighs nothing.
+    """
 
     low: np.ndarray
     high: np.ndarray
     prefixes: np.ndarray
     cut: np.ndarray
     top: np.ndarray
+
+
+class Doubts(NamedTuple):
+    """Entries whose scores have to be exact: which, of which task, and what their scores are made of.
+
+    Attributes:
+        places: int32, counted from the first entry looked at.
+        owners: int32, their tasks.
+        clipped: float32.
+        exponents, products: float32, the arguments of exp and tanh.
+    """
+
+    places: np.ndarray
+    owners: np.ndarray
+    clipped: np.ndarray
+    exponents: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def room(cls, size: int) -> Doubts:
+        """Room for so many."""
+        return cls(*np.empty((2, size), np.int32), *np.empty((3, size), np.float32))
+
+    def first(self, found: int) -> Doubts:
+        """The first so many."""
+        return Doubts(*(part[:found] for part in self))
+
+    def scores(self) -> np.ndarray:
+        """Their scores, by torch's own exp and tanh; the arguments are overwritten."""
+        return torch.from_numpy(self.exponents).exp_().mul_(torch.from_numpy(self.products).tanh_()).numpy()
 
 
 @dataclass(frozen=True)
@@ -48,14 +85,12 @@ class FastPcb(Fast):
             counts = self._ranges(rows, totals)
             return None if counts is None else {"size": torch.tensor(site.size), "range": counts}
         known, done = self._known(totals), len(totals) - first
-        counts = torch.zeros(2, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
-        for _, size, scores, places in self._exact(rows, done, known, counts[0]):
-            if scores is None:
+        counts = torch.zeros(1 + done, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
+        for _, doubts in self._doubts(rows, done, known, counts[0]):
+            if doubts is None:
                 return None
-            kernels().count_exact(scores, places, size, known.prefixes, done, counts.numpy())
-        if done == 0:
-            counts[1] = counts[0]
-        return {"scores": counts}
+            kernels().count_exact(doubts.scores(), doubts.owners, known.prefixes, done, counts.numpy())
+        return {"scores": counts.expand(2, -1, -1)}
 
     def finish(self, site, base, experts, totals):
         rows = Rows(base, experts)
@@ -63,36 +98,35 @@ class FastPcb(Fast):
             return None
         known, scale = self._known(totals), self.method.scale
         scales = numbers(scale if isinstance(scale, tuple) else (scale,) * rows.tasks, rows.tasks)
-        vector, weights = torch.empty(rows.size), np.empty((rows.tasks, min(SOME, rows.size)), np.float32)
-        for start, size, scores, places in self._exact(rows, MERGE, known, torch.empty(0, 0, dtype=torch.int64)):
-            if scores is None:
+        vector = torch.empty(rows.size)
+        for here, doubts in self._doubts(rows, MERGE, known, torch.empty(0, 0, dtype=torch.int64)):
+            if doubts is None:
                 return None
-            ends = (rows.addresses, start, size, known.low, known.high)
-            kernels().fuse(*ends, scores, places, known.cut, known.top, scales, weights, vector.numpy())
+            whose = (doubts.places, doubts.owners, doubts.clipped)
+            kernels().fuse(doubts.scores(), *whose, known, scales, vector[here].numpy())
         return Finished(vector)
 
     def _ranges(self, rows: Rows, totals: Totals) -> Tensor | None:
         """Counts towards the magnitudes that task vectors are clipped to: `2 task 65536`."""
-        found = self._once(totals, self._range_prefixes) if totals else [None]
-        counts = [counted(rows, prefix) for prefix in found]
-        return None if any(c is None for c in counts) else torch.stack(counts if totals else counts * 2)
+        if not totals:
+            counts = counted(rows, None)
+            return None if counts is None else counts.expand(2, -1, -1)
+        counts = torch.zeros(2, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
+        top = kernels().count_ends(rows.addresses, rows.size, self._once(totals, self._range_prefixes), counts.numpy())
+        return counts if finite(top) else None
 
-    def _range_prefixes(self, totals: Totals) -> list[Tensor]:
-        return histogram.prefixes([total["range"] for total in totals], self.method._clip_ranks(totals))
+    def _range_prefixes(self, totals: Totals) -> np.ndarray:
+        found = histogram.prefixes([total["range"] for total in totals], self.method._clip_ranks(totals))
+        return torch.stack(found).to(torch.int32).numpy()
 
-    def _exact(self, rows: Rows, phase: int, known: Known, counts: Tensor) -> Iterator[tuple]:
-        """Start and size of some entries, the scores that matter, exactly, and whose they are; no scores of broken ones."""
-        room = rows.tasks * min(SOME, rows.size)
-        places = np.empty(room, np.int32)
-        exponents, products = torch.empty(room), torch.empty(room)
-        for start in range(0, rows.size, SOME):
-            size = min(SOME, rows.size - start)
-            found, top = kernels().doubts(
-                rows.addresses, start, size, known.low, known.high, phase, known.prefixes, known.cut,
-                counts.numpy(), places, exponents.numpy(), products.numpy(),
-            )  # fmt: skip
-            scores = torch.exp(exponents[:found]).mul_(torch.tanh(products[:found])).numpy()
-            yield start, size, scores if finite(top) else None, places[:found]
+    def _doubts(self, rows: Rows, phase: int, known: Known, counts: Tensor) -> Iterator[tuple[slice, Doubts | None]]:
+        """Some entries after others, and of them those whose scores have to be exact; None where weights are broken."""
+        room = Doubts.room(max(ROOM, rows.tasks * kernels().PART))
+        start = 0
+        while start < rows.size:
+            stop, found, top = kernels().find(rows.addresses, start, rows.size, phase, known, counts.numpy(), room)
+            yield slice(start, stop), room.first(found) if finite(top) else None
+            start = stop
 
     def _known(self, totals: Totals) -> Known:
         return self._once(totals, self._know)
@@ -107,7 +141,7 @@ class FastPcb(Fast):
         cut, top = (histogram.value(prefix, torch.float32, signed=True) for prefix in found)
         weightless = ~method.varied(totals, torch.float32)
         ends = (t.masked_fill(weightless, torch.inf).numpy() for t in (cut, top))
-        return Known(low.numpy(), high.numpy(), torch.stack(found).numpy(), *ends)
+        return Known(low.numpy(), high.numpy(), torch.stack(found).to(torch.int32).numpy(), *ends)
 
     def _once(self, totals: Totals, find: Callable[[Totals], Any]) -> Any:
         """What the totals say: found once, not for every piece."""
