@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mergekit_nb.device import pick
 from mergekit_nb.engine import pieces
 from mergekit_nb.engine.job import Job, as_own, with_means
-from mergekit_nb.engine.pieces import Piece, Work, busy, fold
+from mergekit_nb.engine.pieces import Gathered, Piece, Work, busy, fold
 from mergekit_nb.engine.plan import LARGEST, Plan, read_once
 from mergekit_nb.engine.provenance import Hashes, provenance
 from mergekit_nb.engine.workers import by_executor, by_threads
@@ -129,12 +129,11 @@ def _in_memory(
         tick(0)
         for done in range(work.rounds):
             total: dict[str, Tensor] = {}
-            for piece, found_here in _each(
-                executor, work, partial(work.measure, totals=totals, hashed=hashed and not done)
-            ):
-                fold(total, found_here.parts)
-                hashes.add(piece.name, found_here.hashes)
-                tick(work.nbytes(piece))
+            for run, gathered in _runs(executor, work, partial(work.gather, totals=totals, hashed=hashed and not done)):
+                fold(total, gathered.parts)
+                for piece, found_here in zip(run, gathered.hashes, strict=True):
+                    hashes.add(piece.name, found_here)
+                    tick(work.nbytes(piece))
             totals += (total,)
         late: dict[str, Tensor] = {}
         for piece, part in _each(executor, work, partial(work.merge, totals=totals, hashed=hashed and not work.rounds)):
@@ -156,6 +155,15 @@ def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result])
         return
     pieces = list(work.pieces(work.taus.names))
     yield from zip(pieces, by_threads(job, pieces, busy(work)), strict=True)
+
+
+def _runs(
+    executor: Executor | None, work: Work, job: Callable[[list[Piece]], Gathered]
+) -> Iterator[tuple[list[Piece], Gathered]]:
+    """`job` of every run of pieces of the model, in order."""
+    runs = list(work.runs(work.taus.names))
+    results = by_threads(job, runs, busy(work)) if executor is None else by_executor(executor, job, runs)
+    yield from zip(runs, results, strict=True)
 
 
 def _tensor(work: Work, job: Callable[[Piece], Result], name: str) -> list[tuple[Piece, Result]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mergekit_nb.engine.fast import choose
-from mergekit_nb.engine.forms.form import Fast, Finished
+from mergekit_nb.engine.forms.form import Fast, Finished, fold
 from mergekit_nb.engine.workers import threads
 from mergekit_nb.methods.base import Method, Totals, size_of
 from mergekit_nb.weights.modulators import pack
@@ -22,6 +22,7 @@ from mergekit_nb.weights.source import HASHED, dtype_of, entries, hashes, shape_
 from mergekit_nb.weights.task_vectors import TaskVectors
 
 NARROW = 1e30  # dtypes that end below this (float16, float8) overflow in earnest
+RUN = 1 << 21  # entries whose counts are added up where they lie: clearing and adding 65 536 counts a task takes time
 WORTH = 1 << 22  # entries of a model from which on threads are worth their start
 
 ROOMS = Rooms()
@@ -45,6 +46,13 @@ class Measured(NamedTuple):
 
     parts: dict[str, Tensor]
     hashes: list[bytes]
+
+
+class Gathered(NamedTuple):
+    """What measuring several pieces gave: numbers that add up, and as `Measured.hashes`, piece by piece."""
+
+    parts: dict[str, Tensor]
+    hashes: list[list[bytes]]
 
 
 class Merged(NamedTuple):
@@ -104,6 +112,17 @@ class Work:
             step = self.most if self.method.grain == "entry" and not self.taus.adapted else max(size, 1)
             yield from (Piece(name, i, min(i + step, size)) for i in range(0, max(size, 1), step))
 
+    def runs(self, names: Iterable[str]) -> Iterator[list[Piece]]:
+        """All pieces of these tensors, in order: those together that `gather` is best asked for at once."""
+        run, room = [], RUN if self.fast is not None else 0
+        for piece in self.pieces(names):
+            if run and sum(p.stop - p.start for p in (*run, piece)) > room:
+                yield run
+                run = []
+            run.append(piece)
+        if run:
+            yield run
+
     def size(self, name: str) -> int:
         """Number of entries of one tensor."""
         return self.taus.site(name).size
@@ -117,6 +136,22 @@ class Work:
     def measure(self, piece: Piece, totals: Totals, hashed: bool = False) -> Measured:
         """One piece in one measuring round; also runs in worker threads and processes, so it sets its own grad mode."""
         return fitting(self, Work._measure, piece, totals, hashed)
+
+    @torch.no_grad()
+    def gather(self, run: list[Piece], totals: Totals, hashed: bool = False) -> Gathered:
+        """Several pieces in one measuring round, added up in place where the compiled form can."""
+        parts, found = {}, []
+        for piece in run:
+            if self.fast is None:
+                made = self.measure(piece, totals, hashed)
+                fold(parts, made.parts)
+                found.append(made.hashes)
+                continue
+            base, experts = self._read(piece)
+            if not self.fast.add(self._site(piece), base, experts, totals, parts):
+                fold(parts, self.method.measure(self._site(piece), self._stack(piece, base, experts), totals))
+            found.append(_hashes(base, experts, hashed))
+        return Gathered(parts, found)
 
     @torch.no_grad()
     def merge(self, piece: Piece, totals: Totals, hashed: bool = False) -> Merged:
@@ -194,12 +229,6 @@ def _hashes(base: Tensor, experts: list[Tensor], wanted: bool) -> list[bytes]:
     return [hashes(flat) for flat in (base, *experts)] if wanted else []
 
 
-def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
-    """Add what one more piece was measured to be."""
-    for key, value in parts.items():
-        total[key] = total[key].add_(value) if key in total else value.clone()
-
-
 def fitting(work: Work, do: Callable, piece: Piece, *rest) -> Measured | Merged:
     """`do` of a piece. Where the device's memory is too small, of its halves; where even for the smallest, on the CPU."""
     try:
@@ -235,11 +264,11 @@ def joined(one: Measured | Merged, other: Measured | Merged) -> Measured | Merge
 
 
 def busy(work: Work) -> int:
-    """How many threads of this process a merge uses: pieces run side by side, whole tensors use all cores by themselves.
+    """How many threads of this process a merge uses: pieces run side by side, whole tensors use torch's unless compiled.
 
     A GPU is fed by two: one reads into its pinned memory while the other's piece is computed.
     """
-    if size_of(work.taus) < WORTH or work.method.grain == "tensor":
+    if size_of(work.taus) < WORTH or (work.method.grain == "tensor" and work.fast is None):
         return 1
     return {"cpu": threads(), "cuda": 2}.get(work.device.type, 1)
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,10 +74,14 @@ class Portions:
         """One portion in the measuring round after `done` others."""
         parts: dict[str, Tensor] = {}
         hashes = Hashes(self.job.work.taus)
-        work = partial(self.job.work.measure, totals=self.totals(done), hashed=self.job.hashed and done == 0)
-        for piece, made in self._each(place, work, tick):
-            fold(parts, made.parts)
-            hashes.add(piece.name, made.hashes)
+        work = partial(self.job.work.gather, totals=self.totals(done), hashed=self.job.hashed and done == 0)
+        runs = list(self.job.work.runs(self.job.merged(place)))
+        with closing(by_threads(work, runs, self.threads)) as results:
+            for run, made in zip(runs, results, strict=True):
+                fold(parts, made.parts)
+                for piece, found in zip(run, made.hashes, strict=True):
+                    hashes.add(piece.name, found)
+                    self._go_on(piece, tick)
         if done == 0:
             write_text(self.hashes(place), json.dumps(hashes.digests()))
         save(self.measured(place, done), parts)
@@ -110,10 +114,14 @@ class Portions:
         """`work` of every piece of the portion, in order."""
         every = list(self.job.work.pieces(self.job.merged(place)))
         for piece, made in zip(every, by_threads(work, every, self.threads), strict=True):
-            if tick is None and self.stop.exists():
-                raise Cancelled("another portion failed, or all was cancelled")
-            (tick or _ignore)(self.job.work.nbytes(piece))
+            self._go_on(piece, tick)
             yield piece, made
+
+    def _go_on(self, piece: Piece, tick: Tick | None) -> None:
+        """Count a piece that was read; raise Cancelled where nobody counts and all is to stop."""
+        if tick is None and self.stop.exists():
+            raise Cancelled("another portion failed, or all was cancelled")
+        (tick or _ignore)(self.job.work.nbytes(piece))
 
     def _shards(self, files: ExitStack, place: int) -> dict[str, Shard]:
         """The portion's files, by stem; a stem without tensors has none but the first."""

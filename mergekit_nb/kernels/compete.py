@@ -28,16 +28,20 @@ P3, P4, P5 = np.float32(0.05550713275065569), np.float32(0.009675541502625113), 
 THIRD = np.float32(1 / 3)
 LOG2_E = 1.4426950408889634
 COUNT_FIRST, COUNT_SECOND, MERGE = 0, 1, 2
+INFINITE = np.int32(0x7F800000)  # the bits of infinity; those of a NaN are above
 SMALLEST = np.float32(1e-12)  # as maths.compete.SMALLEST
 
 
 @numba.njit(nogil=True, cache=True)
-def count_ends(addresses, size, prefixes, counts):
+def count_ends(addresses, size, prefixes, step, counts):
     """The second round of `maths.histogram.counts` of magnitudes for two ranks; gives the bits of the largest magnitude.
+
+    It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
 
     Args:
         addresses, size: see `rows.subtract`.
         prefixes: int32 `2 task`, the first digits found.
+        step: what an entry adds to its count.
         counts: int64 `2 task 65536`, added to.
     """
     tasks = len(addresses) - 1
@@ -46,6 +50,8 @@ def count_ends(addresses, size, prefixes, counts):
     for begin in range(0, size, PART):
         count = min(PART, size - begin)
         top = max(top, subtract(addresses, begin, count, taus))
+        if top >= INFINITE:
+            return top
         for t in range(tasks):
             keys, low, high = taus[t].view(np.int32), prefixes[0, t], prefixes[1, t]
             for i in range(count):
@@ -54,7 +60,7 @@ def count_ends(addresses, size, prefixes, counts):
             for j in range(_collect(same, count, chosen)):
                 key = keys[chosen[j]] & MAGNITUDE
                 for rank in range(2):
-                    counts[rank, t, key & LAST] += key >> DIGIT == prefixes[rank, t]
+                    counts[rank, t, key & LAST] += step * (key >> DIGIT == prefixes[rank, t])
     return top
 
 
@@ -132,9 +138,9 @@ def _doubt_kept(keys, count, cut, slack, doubt):
 
 
 @numba.njit(nogil=True)
-def _count(keys, count, counts):
+def _count(keys, count, step, counts):
     for i in range(count):
-        counts[keys[i] >> DIGIT & LAST] += 1
+        counts[keys[i] >> DIGIT & LAST] += step
 
 
 @numba.njit(nogil=True)
@@ -177,14 +183,17 @@ def _put(chosen, some, found, first, t, tau, sums, low, high, tasks, doubts):
 
 
 @numba.njit(nogil=True, cache=True)
-def find(addresses, start, size, phase, known, counts, doubts):
+def find(addresses, start, size, phase, known, step, counts, doubts):
     """Entries from `start` on whose scores are not known well enough; in the first round the others are counted.
+
+    It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
 
     Args:
         addresses: see `rows.subtract`.
         size: of the tensors; where there is no more room, it stops before.
         phase: COUNT_FIRST, COUNT_SECOND or MERGE.
         known: see engine.forms.pcb.Known.
+        step: what an entry adds to its count.
         counts: int64 `task 65536`, added to in the first round.
         doubts: see engine.forms.pcb.Doubts, written; at least `task * PART`.
 
@@ -198,12 +207,14 @@ def find(addresses, start, size, phase, known, counts, doubts):
     while begin < size and found + tasks * PART <= len(doubts.places):
         count = min(PART, size - begin)
         top = max(top, subtract(addresses, begin, count, taus))
+        if top >= INFINITE:
+            return begin, found, top
         _sums(taus, count, wide, sums)
         for t in range(tasks):
             _estimate(taus[t], sums, count, known.low[t], known.high[t], tasks, keys, doubt)
             if phase == COUNT_FIRST:
                 _doubt_digits(keys, count, slack, doubt)
-                _count(keys, count, counts[t])
+                _count(keys, count, step, counts[t])
             elif phase == COUNT_SECOND:
                 _doubt_same(keys, count, known.prefixes[0, t], slack, doubt)
                 _doubt_same(keys, count, known.prefixes[1, t], slack, doubt)
@@ -212,7 +223,7 @@ def find(addresses, start, size, phase, known, counts, doubts):
             some = _collect(doubt, count, chosen)
             if phase == COUNT_FIRST:
                 for j in range(some):
-                    counts[t, keys[chosen[j]] >> DIGIT & LAST] -= 1
+                    counts[t, keys[chosen[j]] >> DIGIT & LAST] -= step
             _put(chosen, some, found, begin - start, t, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
             found += some
         begin += count
@@ -220,24 +231,25 @@ def find(addresses, start, size, phase, known, counts, doubts):
 
 
 @numba.njit(nogil=True, cache=True)
-def count_exact(scores, owners, prefixes, done, counts):
+def count_exact(scores, owners, prefixes, done, step, counts):
     """Exact scores counted: by their first digit in `counts[0]`, or by their second where the first is a rank's prefix.
 
     Args:
         prefixes: int32 `2 task`.
         done: digits found so far, 0 or 1.
-        counts: int64 `2 task 65536`, added to.
+        step: what an entry adds to its count.
+        counts: int64, `1 task 65536` or, with a digit found, `2 task 65536`; added to.
     """
     for i in range(len(scores)):
         bits = np.float32(scores[i] + ZERO).view(np.int32)
         key = bits ^ (bits >> 31 | LOWEST)
         t, digit = owners[i], key >> DIGIT & LAST
         if done == 0:
-            counts[0, t, digit] += 1
+            counts[0, t, digit] += step
         else:
             for rank in range(2):
                 if digit == prefixes[rank, t]:
-                    counts[rank, t, key & LAST] += 1
+                    counts[rank, t, key & LAST] += step
 
 
 @numba.njit(nogil=True)

@@ -5,100 +5,167 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mergekit_nb.kernels.rows import BLOCK, MAGNITUDE, ordered_sum, subtract
+from mergekit_nb.kernels.rows import BLOCK, MAGNITUDE, subtract
 
-DIGIT = 16  # as in maths.histogram
-STRIDE = 16  # entries looked at together for the few that share the prefix
+DIGIT = np.uint32(16)  # as in maths.histogram
+LAST = np.uint32((1 << 16) - 1)
+UNSIGNED = np.uint32(MAGNITUDE)  # an index without a sign needs no check that it is none
+INFINITE = np.int32(0x7F800000)  # the bits of infinity; those of a NaN are above
+TOGETHER = 8  # entries looked at together for the few that matter
 
 
 @numba.njit(nogil=True, cache=True)
-def count(addresses, size, prefix, counts):
+def count(addresses, size, prefix, step, counts):
     """`maths.histogram.count` of float32 task vectors; gives the bits of the largest magnitude.
+
+    It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
 
     Args:
         addresses, size: see `rows.subtract`.
         prefix: int32 `task`, the first digit found; empty in the first round.
-        counts: int64 `task 65536`, added to.
+        step: what an entry adds to its count.
+        counts: integers `task 65536`, added to.
     """
     tasks = len(addresses) - 1
-    taus = np.empty((tasks, BLOCK), np.float32)
+    taus, hits = np.empty((tasks, BLOCK), np.float32), np.zeros(BLOCK, np.uint8)
+    top = np.int32(0)
+    for start in range(0, size, BLOCK):
+        length = min(BLOCK, size - start)
+        top = max(top, subtract(addresses, start, length, taus))
+        if top >= INFINITE:
+            return top
+        for t in range(tasks):
+            keys = taus[t].view(np.uint32)
+            if len(prefix):
+                _count_second(keys, length, np.uint32(prefix[t]), step, hits, counts[t])
+            else:
+                _count_first(keys, length, step, counts[t])
+    return top
+
+
+@numba.njit(nogil=True)
+def _count_first(keys, length, step, counts):
+    for i in range(length):
+        counts[np.uint64((keys[i] & UNSIGNED) >> DIGIT)] += step
+
+
+@numba.njit(nogil=True)
+def _count_second(keys, length, prefix, step, hits, counts):
+    for i in range(length):
+        hits[i] = (keys[i] & UNSIGNED) >> DIGIT == prefix
+    _none_after(hits, length)
+    words = hits.view(np.uint64)
+    for j in range(-(-length // TOGETHER)):
+        if words[j]:
+            for i in range(TOGETHER * j, TOGETHER * (j + 1)):
+                if hits[i]:
+                    counts[np.uint64(keys[i] & LAST)] += step
+
+
+@numba.njit(nogil=True)
+def _none_after(hits, length):
+    for i in range(length, -(-length // TOGETHER) * TOGETHER):
+        hits[i] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def between(addresses, size, low, high, below, found, keys):
+    """What a bracket around every task's threshold holds; gives the bits of the largest magnitude.
+
+    Args:
+        addresses, size: see `rows.subtract`.
+        low, high: uint32 `task`; the bits of the magnitudes at its ends, which belong to it.
+        below: int64 `task`, added to: how many are smaller.
+        found: int64 `task`, added to: how many are inside, also where `keys` has no room for them.
+        keys: uint32 `task room`, written: their bits, in the order of the entries; the last place is no room.
+    """
+    tasks = len(keys)
+    taus, hits = np.empty((tasks, BLOCK), np.float32), np.zeros(BLOCK, np.uint8)
     top = np.int32(0)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         top = max(top, subtract(addresses, start, length, taus))
         for t in range(tasks):
-            if len(prefix):
-                _count_second(taus[t].view(np.int32), length, prefix[t], counts[t])
-            else:
-                _count_first(taus[t].view(np.int32), length, counts[t])
+            tau = taus[t].view(np.uint32)
+            below[t] += _smaller(tau, length, low[t], high[t] - low[t], hits)
+            found[t] = _collect(tau, length, hits, found[t], keys[t])
     return top
 
 
 @numba.njit(nogil=True)
-def _count_first(keys, length, counts):
+def _smaller(tau, length, low, width, hits):
+    """How many are below the bracket; `hits` says which are in it, and zero after the last."""
+    smaller = np.uint32(0)
     for i in range(length):
-        counts[(keys[i] & MAGNITUDE) >> DIGIT] += 1
+        key = tau[i] & UNSIGNED
+        smaller = np.uint32(smaller + np.uint32(key < low))
+        hits[i] = np.uint32(key - low) <= width
+    _none_after(hits, length)
+    return np.int64(smaller)
 
 
 @numba.njit(nogil=True)
-def _count_second(keys, length, prefix, counts):
-    for start in range(0, length, STRIDE):
-        some = keys[start : min(start + STRIDE, length)]
-        found = 0
-        for i in range(len(some)):
-            found += ((some[i] & MAGNITUDE) >> DIGIT) == prefix
-        if found:
-            for i in range(len(some)):
-                if ((some[i] & MAGNITUDE) >> DIGIT) == prefix:
-                    counts[some[i] & ((1 << DIGIT) - 1)] += 1
+def _collect(tau, length, hits, found, keys):
+    words, last, place = hits.view(np.uint64), np.uint64(len(keys) - 1), np.uint64(found)
+    for j in range(-(-length // TOGETHER)):
+        if words[j]:
+            for i in range(TOGETHER * j, TOGETHER * (j + 1)):
+                keys[min(place, last)] = tau[i] & UNSIGNED  # overwritten unless it is a hit: cheaper than to ask
+                place += np.uint64(hits[i])
+    return np.int64(place)
 
 
 @numba.njit(nogil=True)
-def trim(tau, length, threshold, equal):
-    """Zeros below the threshold; of entries equal to it the first `equal` stay. Gives how many may still."""
-    same = 0
+def _drop_equal(tau, length, threshold, equal):
+    """Zeros the entries equal to the threshold after the first `equal`. Gives how many may still stay."""
     for i in range(length):
-        same += abs(tau[i]) == threshold
-    if same > equal:
-        left = equal
-        for i in range(length):
-            if abs(tau[i]) == threshold:
-                left -= 1
-                if left < 0:
-                    tau[i] = 0
-        same = equal
-    for i in range(length):
-        tau[i] = tau[i] if abs(tau[i]) >= threshold else np.float32(0)
-    return equal - same
+        if abs(tau[i]) == threshold:
+            tau[i] = tau[i] if equal > 0 else np.float32(0)
+            equal = max(equal - 1, 0)
+    return equal
 
 
 @numba.njit(nogil=True)
-def _votes(taus, length, weights, votes, total):
-    """Weighted votes of every task, and their sum in task order."""
+def _trim(taus, length, size, thresholds, equals, voting, total):
+    """Zeros below the thresholds, and the sum of the weighted votes in task order.
+
+    Args:
+        taus: float32 `task block`, overwritten.
+        size: of `equals`, so many and more are all that there are.
+        equals: how many equal to the threshold may stay; of those in this block less afterwards.
+        total: float32 `block`, written.
+    """
     for t in range(len(taus)):
-        tau, vote, weight = taus[t], votes[t], weights[t]
+        tau, threshold, weight = taus[t], thresholds[t], voting[t]
+        if equals[t] < size:
+            equals[t] = _drop_equal(tau, length, threshold, equals[t])
         for i in range(length):
-            vote[i] = tau[i] * weight
-    ordered_sum(votes, length, total)
+            kept = tau[i] if abs(tau[i]) >= threshold else np.float32(0)
+            tau[i] = kept
+            total[i] = (total[i] if t else np.float32(0)) + kept * weight
 
 
 @numba.njit(nogil=True, cache=True)
 def majority(addresses, size, thresholds, equals, weights):
     """The sum of all elected signs, as `methods.ties.Ties.measure` counts them; and the bits of the largest magnitude."""
-    tasks = len(addresses) - 1
-    taus, votes = np.empty((tasks, BLOCK), np.float32), np.empty((tasks, BLOCK), np.float32)
-    total = np.empty(BLOCK, np.float32)
+    taus, total = np.empty((len(addresses) - 1, BLOCK), np.float32), np.empty(BLOCK, np.float32)
     equals = equals.copy()
     top, signs = np.int32(0), np.int64(0)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         top = max(top, subtract(addresses, start, length, taus))
-        for t in range(tasks):
-            equals[t] = trim(taus[t], length, thresholds[t], equals[t])
-        _votes(taus, length, weights, votes, total)
-        for i in range(length):
-            signs += np.int64(total[i] > 0) - np.int64(total[i] < 0)
+        _trim(taus, length, size, thresholds, equals, weights, total)
+        signs += _balance(total, length)
     return top, signs
+
+
+@numba.njit(nogil=True)
+def _balance(total, length):
+    """How many are above 0, less how many below."""
+    more = np.int32(0)
+    for i in range(length):
+        more = np.int32(more + np.int32(total[i] > 0) - np.int32(total[i] < 0))
+    return np.int64(more)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -113,34 +180,32 @@ def ties(addresses, size, thresholds, equals, voting, weights, shares, fill, sca
         fill: float32, the sign where the votes sum to 0.
         scale: float32.
     """
-    tasks = len(addresses) - 1
-    taus, votes = np.empty((tasks, BLOCK), np.float32), np.empty((tasks, BLOCK), np.float32)
-    sign, total, divisor = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    taus, sign = np.empty((len(addresses) - 1, BLOCK), np.float32), np.empty(BLOCK, np.float32)
+    total, divisor = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     equals = equals.copy()
     top = np.int32(0)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         top = max(top, subtract(addresses, start, length, taus))
-        for t in range(tasks):
-            equals[t] = trim(taus[t], length, thresholds[t], equals[t])
-        _votes(taus, length, voting, votes, sign)
+        _trim(taus, length, size, thresholds, equals, voting, sign)
         for i in range(length):
             sign[i] = np.float32(1) if sign[i] > 0 else np.float32(-1) if sign[i] < 0 else fill
-            total[i] = np.float32(0)
-            divisor[i] = np.float32(0)
-        for t in range(tasks):
-            share = shares[t] if len(shares) else np.float32(1)
-            _add_agreeing(taus[t], votes[t], sign, length, weights[t], share, total, divisor)
+        _agreeing(taus, length, voting, weights, shares, sign, total, divisor)
         piece = vector[start : start + length]
         for i in range(length):
-            by = divisor[i] if len(shares) and divisor[i] != 0 else np.float32(1)
+            by = divisor[i] if divisor[i] != 0 else np.float32(1)
             piece[i] = scale * (total[i] / by)
     return top
 
 
 @numba.njit(nogil=True)
-def _add_agreeing(tau, vote, sign, length, weight, share, total, divisor):
-    for i in range(length):
-        agrees = vote[i] * sign[i] > 0
-        total[i] += tau[i] * weight if agrees else np.float32(0)
-        divisor[i] += share if agrees else np.float32(0)
+def _agreeing(taus, length, voting, weights, shares, sign, total, divisor):
+    """What agrees with the sign: its weighted sum, and the sum of its shares, both in task order."""
+    for t in range(len(taus)):
+        tau, vote, weight = taus[t], voting[t], weights[t]
+        share = shares[t] if len(shares) else np.float32(0)
+        for i in range(length):
+            agrees = tau[i] * vote * sign[i] > 0
+            more = tau[i] * weight if agrees else np.float32(0)
+            total[i] = total[i] + more if t else more
+            divisor[i] = (divisor[i] if t else np.float32(0)) + (share if agrees else np.float32(0))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergekit_nb.engine import fast, pieces
-from mergekit_nb.engine.forms import pcb
+from mergekit_nb.engine.forms import pcb, select
+from mergekit_nb.engine.forms.form import Rows
 from mergekit_nb.maths import compete, histogram
+from mergekit_nb.maths.prune import largest
 from mergekit_nb.methods import Average, Emr, Pcb, TaskArithmetic, Ties
 from mergekit_nb.methods.base import Method
 from mergekit_nb.weights.modulators import pack
@@ -147,6 +150,71 @@ def merged(work: pieces.Work) -> torch.Tensor:
     return torch.cat([work.merge(piece, totals).vector for piece in work.pieces(["w"])])
 
 
+@pytest.mark.parametrize("kind", ["tuned", "ties", "wide"])
+@pytest.mark.parametrize("keep", [1, 700, 2500, 5000])
+def test_a_sampled_bracket_finds_the_entries_that_sorting_finds(kind, keep, monkeypatch):
+    monkeypatch.setattr(select, "SAMPLE", 300)
+    base, experts = models(5000, keep, kind)
+    rows = Rows(base, experts)
+    values, equals = select.threshold(rows, keep)
+    for tau, value, equal in zip((expert - base for expert in experts), values, equals, strict=True):
+        sizes = tau.abs()
+        same = (sizes == value).nonzero().flatten()[:equal]
+        assert (sizes > value).sum() + len(same) == keep
+        kept = (sizes > value).index_fill(0, same, True)
+        assert torch.equal(kept, largest(tau, keep))
+
+
+def test_a_bracket_that_misses_is_replaced_by_counting(monkeypatch):
+    base, experts = models(5000, 3, "tuned")
+    rows, whole = Rows(base, experts), select.threshold(Rows(base, experts), 1000)
+    monkeypatch.setattr(select, "SAMPLE", 300)
+    missed = (np.zeros(3, np.uint32), np.ones(3, np.uint32))
+    monkeypatch.setattr(select, "_bracket", lambda *_: missed)
+    assert select._near(rows, 4001) is None
+    assert all(map(np.array_equal, select.threshold(rows, 1000), whole))
+
+
+@pytest.mark.parametrize("method", [Ties(), Ties(zero_sign="positive"), Pcb(), Emr()], ids=str)
+def test_runs_of_pieces_add_up_to_what_the_pieces_do(method):
+    base, experts = models(200_000, 2, "tuned")
+    work = work_on(
+        method, {"v": base, "w": base.flip(0)}, {t: {"v": e, "w": e} for t, e in zip("abc", experts, strict=True)}
+    )
+    totals = ()
+    for _ in range(work.rounds):
+        apart, together = {}, {}
+        for piece in work.pieces("vw"):
+            pieces.fold(apart, work.measure(piece, totals).parts)
+        for run in work.runs("vw"):
+            pieces.fold(together, work.gather(run, totals).parts)
+        assert {key: part.tolist() for key, part in apart.items()} == {k: part.tolist() for k, part in together.items()}
+        totals += (apart,)
+
+
+def test_pieces_whose_differences_overflow_are_not_counted_twice():
+    base, experts = models(140_000, 4, "tuned")
+    base[70_000:] = -3e38
+    experts[1][100_000] = 3e38
+    taus = {"w": base}, {task: {"w": expert} for task, expert in zip("abc", experts, strict=True)}
+    work = work_on(Ties(), *taus)
+    (run,) = work.runs("w")
+    stack = torch.stack([expert - base for expert in experts])
+    assert torch.isinf(stack).any()
+    expected = histogram.count(stack, None, 0)
+    assert torch.equal(work.gather(run, ()).parts["counts"], expected)
+
+
+@pytest.mark.parametrize("divide_by", ["count", "weights"])
+def test_tasks_that_weigh_nothing_leave_the_zeros_of_the_readable_form(divide_by):
+    base, experts = models(2049, 5, "ties")
+    method = Ties(weights=(0.0, 0.0, 0.0), divide_by=divide_by, zero_sign="negative")
+    site = Site("w", (2049,), ("a", "b", "c"))
+    totals, vector, _ = readable(method, site, base, experts)
+    compiled = fast.choose(method, fast.WORTH, CPU, torch.float32)
+    assert torch.equal(bits(compiled.finish(site, base, experts, totals).vector), bits(vector))
+
+
 @pytest.mark.parametrize("tasks", [1, 3, 8, 80])
 @settings(max_examples=20)
 @given(
@@ -182,3 +250,18 @@ def test_pcb_never_leaves_a_negative_zero_where_all_tasks_drop_an_entry():
     vector = merged(work_on(Pcb(), {"w": base}, {task: {"w": e} for task, e in zip("abc", experts, strict=True)}))
     assert (vector == 0).sum() > 1000
     assert not torch.signbit(vector[vector == 0]).any()
+
+
+def test_pcb_counts_nothing_twice_where_differences_overflow():
+    base, experts = models(140_000, 4, "tuned")
+    base[135_000:] = -3e38
+    experts[1][139_000] = 3e38
+    work = work_on(Pcb(), {"w": base}, {task: {"w": expert} for task, expert in zip("abc", experts, strict=True)})
+    (run,) = work.runs("w")
+    stack, totals = torch.stack([expert - base for expert in experts]), ()
+    assert torch.isinf(stack).any()
+    for _ in range(work.rounds):
+        expected = work.method.measure(work.taus.site("w"), stack, totals)
+        found = work.gather(run, totals).parts
+        assert {key: part.tolist() for key, part in found.items()} == {k: part.tolist() for k, part in expected.items()}
+        totals += (expected,)

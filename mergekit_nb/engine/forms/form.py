@@ -45,6 +45,7 @@ def kernels() -> ModuleType | None:
     bundle.__dict__.update(add=add.add, emr=elect.emr, count=trim.count, majority=trim.majority, ties=trim.ties)
     bundle.__dict__.update(count_ends=compete.count_ends, find=compete.find, PART=compete.PART)
     bundle.__dict__.update(count_exact=compete.count_exact, fuse=compete.fuse)
+    bundle.between = trim.between
     return bundle
 
 
@@ -62,6 +63,12 @@ class Fast(ABC):
     def measure(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> dict[str, Tensor] | None:
         """As `Method.measure`, of flat tensors in any floating dtype."""
         return None
+
+    def add(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals, parts: dict[str, Tensor]) -> bool:
+        """What `measure` gives, added to the parts of other pieces; False, and nothing added: ask the method itself."""
+        found = self.measure(site, base, experts, totals)
+        fold(parts, found or {})
+        return found is not None
 
     @abstractmethod
     def finish(self, site: Site, base: Tensor, experts: list[Tensor], totals: Totals) -> Finished | None:
@@ -81,12 +88,24 @@ def finite(top: int) -> bool:
     return top < torch.tensor(torch.inf).view(torch.int32).item()
 
 
-def counted(rows: Rows, prefix: Tensor | None) -> Tensor | None:
-    """`histogram.count` of magnitudes, in its first round or, with the prefixes found, in its second."""
-    counts = torch.zeros(rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
+def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
+    """Add what one more piece was measured to be."""
+    for key, value in parts.items():
+        total[key] = total[key].add_(value) if key in total else value.clone()
+
+
+def counted(rows: Rows, prefix: Tensor | None, counts: Tensor | None = None) -> Tensor | None:
+    """`histogram.count` of magnitudes, in its first round or, with the prefixes found, in its second.
+
+    Args:
+        counts: `task 65536`, of other pieces: they are added to, and handed back. Where it gives None they are as before.
+    """
+    counts = torch.zeros(rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64) if counts is None else counts
     first = np.empty(0, np.int32) if prefix is None else prefix.to(torch.int32).numpy()
-    top = kernels().count(rows.addresses, rows.size, first, counts.numpy())
-    return counts if finite(top) else None
+    if finite(kernels().count(rows.addresses, rows.size, first, 1, counts.numpy())):
+        return counts
+    kernels().count(rows.addresses, rows.size, first, -1, counts.numpy())
+    return None
 
 
 def numbers(values: tuple[float, ...] | Tensor | None, tasks: int) -> np.ndarray:

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mergekit_nb.engine.forms.form import Fast, Finished, Rows, counted, finite, kernels, numbers
+from mergekit_nb.engine.forms.form import Fast, Finished, Rows, finite, kernels, numbers
 from mergekit_nb.maths import histogram
 from mergekit_nb.maths.compete import LARGEST_EXPONENT
 from mergekit_nb.methods import Pcb
 from mergekit_nb.methods.base import Totals
 
 ROOM = 1 << 15  # doubts at a time; torch takes threads of its own for more
-COUNT_FIRST, COUNT_SECOND, MERGE = 0, 1, 2  # as in kernels.compete
+MERGE = 2  # the phase of kernels.compete.find after its two of counting
 
 
 class Known(NamedTuple):
@@ -78,19 +78,24 @@ class FastPcb(Fast):
         return self.method.variant in ("A", "B")
 
     def measure(self, site, base, experts, totals):
-        rows, first = Rows(base, experts), self.method._range_rounds(torch.float32)
+        parts: dict[str, Tensor] = {}
+        return parts if self.add(site, base, experts, totals, parts) else None
+
+    def add(self, site, base, experts, totals, parts):
+        rows, before = Rows(base, experts), self.method._range_rounds(torch.float32)
         if rows.tasks > LARGEST_EXPONENT:
-            return None
-        if len(totals) < first:
-            counts = self._ranges(rows, totals)
-            return None if counts is None else {"size": torch.tensor(site.size), "range": counts}
-        known, done = self._known(totals), len(totals) - first
-        counts = torch.zeros(1 + done, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
-        for _, doubts in self._doubts(rows, done, known, counts[0]):
-            if doubts is None:
-                return None
-            kernels().count_exact(doubts.scores(), doubts.owners, known.prefixes, done, counts.numpy())
-        return {"scores": counts.expand(2, -1, -1)}
+            return False
+        name, ranks = "scores" if len(totals) >= before else "range", 1 if len(totals) in (0, before) else 2
+        counts = parts.get(name)
+        counts = torch.zeros(ranks, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64) if counts is None else counts
+        count = self._count_scores if name == "scores" else self._count_range
+        if not count(rows, totals, 1, counts.numpy()):
+            count(rows, totals, -1, counts.numpy())
+            return False
+        parts[name] = counts
+        if name == "range":
+            parts["size"] = torch.tensor(site.size) + parts.get("size", 0)
+        return True
 
     def finish(self, site, base, experts, totals):
         rows = Rows(base, experts)
@@ -99,32 +104,41 @@ class FastPcb(Fast):
         known, scale = self._known(totals), self.method.scale
         scales = numbers(scale if isinstance(scale, tuple) else (scale,) * rows.tasks, rows.tasks)
         vector = torch.empty(rows.size)
-        for here, doubts in self._doubts(rows, MERGE, known, torch.empty(0, 0, dtype=torch.int64)):
+        for here, doubts in self._doubts(rows, MERGE, known, 1, np.empty((0, 0), np.int64)):
             if doubts is None:
                 return None
             whose = (doubts.places, doubts.owners, doubts.clipped)
             kernels().fuse(doubts.scores(), *whose, known, scales, vector[here].numpy())
         return Finished(vector)
 
-    def _ranges(self, rows: Rows, totals: Totals) -> Tensor | None:
-        """Counts towards the magnitudes that task vectors are clipped to: `2 task 65536`."""
+    def _count_range(self, rows: Rows, totals: Totals, step: int, counts: np.ndarray) -> bool:
+        """Counts towards the magnitudes that task vectors are clipped to; False where weights are broken."""
         if not totals:
-            counts = counted(rows, None)
-            return None if counts is None else counts.expand(2, -1, -1)
-        counts = torch.zeros(2, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
-        top = kernels().count_ends(rows.addresses, rows.size, self._once(totals, self._range_prefixes), counts.numpy())
-        return counts if finite(top) else None
+            return finite(kernels().count(rows.addresses, rows.size, np.empty(0, np.int32), step, counts[0]))
+        prefixes = self._once(totals, self._range_prefixes)
+        return finite(kernels().count_ends(rows.addresses, rows.size, prefixes, step, counts))
+
+    def _count_scores(self, rows: Rows, totals: Totals, step: int, counts: np.ndarray) -> bool:
+        """Counts towards the threshold and the highest score; False where weights are broken."""
+        known, done = self._known(totals), len(totals) - self.method._range_rounds(torch.float32)
+        for _, doubts in self._doubts(rows, done, known, step, counts[0]):
+            if doubts is None:
+                return False
+            kernels().count_exact(doubts.scores(), doubts.owners, known.prefixes, done, step, counts)
+        return True
 
     def _range_prefixes(self, totals: Totals) -> np.ndarray:
         found = histogram.prefixes([total["range"] for total in totals], self.method._clip_ranks(totals))
         return torch.stack(found).to(torch.int32).numpy()
 
-    def _doubts(self, rows: Rows, phase: int, known: Known, counts: Tensor) -> Iterator[tuple[slice, Doubts | None]]:
-        """Some entries after others, and of them those whose scores have to be exact; None where weights are broken."""
+    def _doubts(
+        self, rows: Rows, phase: int, known: Known, step: int, counts: np.ndarray
+    ) -> Iterator[tuple[slice, Doubts | None]]:
+        """Some entries after others, and of them those whose scores have to be exact; at last None where weights are broken."""
         room = Doubts.room(max(ROOM, rows.tasks * kernels().PART))
-        start = 0
-        while start < rows.size:
-            stop, found, top = kernels().find(rows.addresses, start, rows.size, phase, known, counts.numpy(), room)
+        start, top = 0, 0
+        while start < rows.size and finite(top):
+            stop, found, top = kernels().find(rows.addresses, start, rows.size, phase, known, step, counts, room)
             yield slice(start, stop), room.first(found) if finite(top) else None
             start = stop
 

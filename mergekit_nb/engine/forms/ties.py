@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mergekit_nb.engine.forms.form import Fast, Finished, Rows, counted, finite, kernels, numbers
+from mergekit_nb.engine.forms.select import threshold
 from mergekit_nb.maths import histogram
 from mergekit_nb.methods import Ties
 from mergekit_nb.methods.base import Totals
@@ -26,13 +27,20 @@ class FastTies(Fast):
         known = method.elect == "mass" and method.merge_as in ("dis-mean", "dis-sum")
         return known and (method.scope in ("model", "tensor") or method.density == 1)
 
-    def measure(self, site, base, experts, totals):
+    def add(self, site, base, experts, totals, parts):
+        found = self.measure(site, base, experts, totals, parts.get("counts"))
+        for key, value in (found or {}).items():
+            if value is not parts.get(key):
+                parts[key] = parts[key] + value if key in parts else value
+        return found is not None
+
+    def measure(self, site, base, experts, totals, counts=None):
         method, rows, done = self.method, Rows(base, experts), len(totals)
         if done == method._trim_rounds(torch.float32):
             voting = numbers(self._voting(), rows.tasks)
             top, signs = kernels().majority(rows.addresses, rows.size, *self._kept(rows, totals), voting)
             return {"signs": torch.tensor(signs)} if finite(top) else None
-        counts = counted(rows, self._prefix(totals, done))
+        counts = counted(rows, self._prefix(totals, done), counts)
         return None if counts is None else {"counts": counts, "size": torch.tensor(site.size)}
 
     def finish(self, site, base, experts, totals):
@@ -72,12 +80,4 @@ class FastTies(Fast):
         keep = int(rows.size * self.method.density)
         if keep == 0:
             return np.full(rows.tasks, np.inf, np.float32), np.zeros(rows.tasks, np.int64)
-        rank = torch.full((rows.tasks,), rows.size - keep + 1)
-        prefix = None
-        for _ in range(histogram.rounds(torch.float32)):
-            counts = counted(rows, prefix)
-            if counts is None:
-                return None
-            prefix, rank = histogram.descend(counts, rank, prefix)
-        same = counts.gather(1, (prefix & (1 << histogram.DIGIT) - 1)[:, None]).squeeze(1)
-        return histogram.value(prefix, torch.float32).numpy(), (same - rank + 1).numpy()
+        return threshold(rows, keep)
