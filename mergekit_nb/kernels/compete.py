@@ -13,7 +13,7 @@ from mergekit_nb.kernels.rows import MAGNITUDE, subtract
 
 PART = 1024  # entries of one task at a time
 DIGIT, LAST = 16, np.int32(0xFFFF)  # as in maths.histogram, and the bits of the last digit
-LOWEST = np.int32(-(1 << 31))
+LOWEST, ZEROS = np.int32(-(1 << 31)), 1 << 15  # the key of 0, and its first digit
 ZERO = np.float32(0)  # added to, makes 0.0 of -0.0
 WORD = 8  # doubts looked at together, as one integer
 FEW = 30  # up to one in so many
@@ -121,20 +121,28 @@ def _doubt_digits(keys, count, slack, doubt):
 
 @numba.njit(nogil=True)
 def _doubt_same(keys, count, prefix, slack, doubt):
-    """Where a key may have this first digit."""
+    """Where a key may have this first digit; of 0 all digits are known."""
     first = np.uint32(np.int32(prefix << DIGIT) - slack)
     size = np.uint32((1 << DIGIT) + 2 * slack)
     for i in range(count):
-        doubt[i] |= np.uint32(np.uint32(keys[i]) - first) < size
+        doubt[i] |= (np.uint32(np.uint32(keys[i]) - first) < size) & (keys[i] != LOWEST)
+
+
+@numba.njit(nogil=True)
+def _zeros(keys, count):
+    zeros = 0
+    for i in range(count):
+        zeros += keys[i] == LOWEST
+    return zeros
 
 
 @numba.njit(nogil=True)
 def _doubt_kept(keys, count, cut, slack, doubt):
-    """Where a score may reach the cut."""
+    """Where a score may reach the cut; 0 weighs nothing but above a negative one."""
     bits = np.float32(cut + ZERO).view(np.int32)
     least = np.int32((bits ^ (bits >> 31 & MAGNITUDE)) - slack)
     for i in range(count):
-        doubt[i] |= np.int32(keys[i] ^ LOWEST) >= least
+        doubt[i] |= (np.int32(keys[i] ^ LOWEST) >= least) & ((keys[i] != LOWEST) | (cut < 0))
 
 
 @numba.njit(nogil=True)
@@ -184,7 +192,7 @@ def _put(chosen, some, found, first, t, tau, sums, low, high, tasks, doubts):
 
 @numba.njit(nogil=True, cache=True)
 def find(addresses, start, size, phase, known, step, counts, doubts):
-    """Entries from `start` on whose scores are not known well enough; in the first round the others are counted.
+    """Entries from `start` on whose scores are not known well enough; in rounds of counting the others are counted.
 
     It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
 
@@ -194,7 +202,7 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
         phase: COUNT_FIRST, COUNT_SECOND or MERGE.
         known: see engine.forms.pcb.Known.
         step: what an entry adds to its count.
-        counts: int64 `task 65536`, added to in the first round.
+        counts: see `count_exact`; added to in the first round, and by zeros in the second.
         doubts: see engine.forms.pcb.Doubts, written; at least `task * PART`.
 
     Returns:
@@ -214,16 +222,18 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
             _estimate(taus[t], sums, count, known.low[t], known.high[t], tasks, keys, doubt)
             if phase == COUNT_FIRST:
                 _doubt_digits(keys, count, slack, doubt)
-                _count(keys, count, step, counts[t])
+                _count(keys, count, step, counts[0, t])
             elif phase == COUNT_SECOND:
-                _doubt_same(keys, count, known.prefixes[0, t], slack, doubt)
-                _doubt_same(keys, count, known.prefixes[1, t], slack, doubt)
+                for rank in range(2):
+                    _doubt_same(keys, count, known.prefixes[rank, t], slack, doubt)
+                    if known.prefixes[rank, t] == ZEROS:
+                        counts[rank, t, 0] += step * _zeros(keys, count)
             else:
                 _doubt_kept(keys, count, known.cut[t], slack, doubt)
             some = _collect(doubt, count, chosen)
             if phase == COUNT_FIRST:
                 for j in range(some):
-                    counts[t, keys[chosen[j]] >> DIGIT & LAST] -= step
+                    counts[0, t, keys[chosen[j]] >> DIGIT & LAST] -= step
             _put(chosen, some, found, begin - start, t, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
             found += some
         begin += count

@@ -265,3 +265,21 @@ def test_pcb_counts_nothing_twice_where_differences_overflow():
         found = work.gather(run, totals).parts
         assert {key: part.tolist() for key, part in found.items()} == {k: part.tolist() for k, part in expected.items()}
         totals += (expected,)
+
+
+@pytest.mark.parametrize("method", [Pcb(), Pcb(ratio=0.02), Pcb(ratio=0.98, q=0.0)], ids=str)
+@pytest.mark.parametrize("changed", [0, 0.01, 0.05, 0.3])
+def test_pcb_of_experts_that_are_mostly_their_base_needs_few_exact_scores(method, changed, monkeypatch):
+    base, experts = models(20_000, 6, "tuned")
+    touched = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) < changed
+    experts, asked = [torch.where(touched, expert, base) for expert in experts], []
+    scores = pcb.Doubts.scores
+    monkeypatch.setattr(pcb.Doubts, "scores", lambda doubts: asked.append(len(doubts.owners)) or scores(doubts))
+    site = Site("w", (20_000,), ("a", "b", "c"))
+    totals, vector, _ = readable(method, site, base, experts)
+    compiled = fast.choose(method, fast.WORTH, CPU, torch.float32)
+    for done, expected in enumerate(totals):
+        found = compiled.measure(site, base, experts, totals[:done])
+        assert {key: part.tolist() for key, part in found.items()} == {k: part.tolist() for k, part in expected.items()}
+    assert torch.equal(bits(compiled.finish(site, base, experts, totals).vector), bits(vector))
+    assert sum(asked) <= 2 * 3 * int(touched.sum()) or compiled._known(totals).cut.min() < 0

@@ -104,7 +104,7 @@ class FastPcb(Fast):
         known, scale = self._known(totals), self.method.scale
         scales = numbers(scale if isinstance(scale, tuple) else (scale,) * rows.tasks, rows.tasks)
         vector = torch.empty(rows.size)
-        for here, doubts in self._doubts(rows, MERGE, known, 1, np.empty((0, 0), np.int64)):
+        for here, doubts in self._doubts(rows, MERGE, known, 1, np.empty((0, 0, 0), np.int64)):
             if doubts is None:
                 return None
             whose = (doubts.places, doubts.owners, doubts.clipped)
@@ -121,7 +121,7 @@ class FastPcb(Fast):
     def _count_scores(self, rows: Rows, totals: Totals, step: int, counts: np.ndarray) -> bool:
         """Counts towards the threshold and the highest score; False where weights are broken."""
         known, done = self._known(totals), len(totals) - self.method._range_rounds(torch.float32)
-        for _, doubts in self._doubts(rows, done, known, step, counts[0]):
+        for _, doubts in self._doubts(rows, done, known, step, counts):
             if doubts is None:
                 return False
             kernels().count_exact(doubts.scores(), doubts.owners, known.prefixes, done, step, counts)
