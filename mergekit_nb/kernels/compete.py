@@ -9,233 +9,290 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mergekit_nb.kernels.rows import BLOCK, subtract
+from mergekit_nb.kernels.rows import MAGNITUDE, subtract
 
-DIGIT, LAST = 16, 0xFFFF  # as in maths.histogram, and the bits of the last digit
-LOWEST = np.int32(-(1 << 31))
-STRIDE = 16  # entries looked at together for the few in doubt
+PART = 1024  # entries of one task at a time
+DIGIT, LAST = 16, np.int32(0xFFFF)  # as in maths.histogram, and the bits of the last digit
+LOWEST, ZEROS = np.int32(-(1 << 31)), 1 << 15  # the key of 0, and its first digit
 ZERO = np.float32(0)  # added to, makes 0.0 of -0.0
-BELOW, ABOVE = np.float32(1 - 2.0**-16), np.float32(1 + 2.0**-16)  # bounds of a score that is estimated to 2^-18
-LINEAR = np.float32(2.0**-9)  # below it tanh(x) is x to a relative 2^-19
-NORMAL = np.float32(1e-30)  # smaller scores have a relative error of their own
+WORD = 8  # doubts looked at together, as one integer
+FEW = 30  # up to one in so many
+LEAST = np.float32(1e-30)  # smaller numbers may have a relative error of their own
+SMALL = np.array([1e-30, 2.0**-5], np.float32).view(np.int32)  # products from and below which the bound on errors holds
+FIRST, SPAN = SMALL[0], np.uint32(SMALL[1] - SMALL[0])
+SHIFT = np.float32(3 << 22)  # added to, rounds to a whole number and leaves it in the last bits
+MANTISSA = np.int32(23)
+# the polynomial of degree 5 nearest to 2^x on [-0.5, 0.5], to a relative 2^-23.6
+P0, P1, P2 = np.float32(1.0000000716553012), np.float32(0.6931469670628836), np.float32(0.24022119720750764)
+P3, P4, P5 = np.float32(0.05550713275065569), np.float32(0.009675541502625113), np.float32(0.0013276471959636088)
+THIRD = np.float32(1 / 3)
+LOG2_E = 1.4426950408889634
 COUNT_FIRST, COUNT_SECOND, MERGE = 0, 1, 2
-LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+INFINITE = np.int32(0x7F800000)  # the bits of infinity; those of a NaN are above
 SMALLEST = np.float32(1e-12)  # as maths.compete.SMALLEST
 
 
-@numba.njit(nogil=True)
-def signed_keys(scores, count, keys):
-    """`maths.histogram.signed_keys` of a block, without -0.0."""
-    bits = scores.view(np.int32)
-    for i in range(count):
-        keys[i] = bits[i] ^ (bits[i] >> 31 | LOWEST)
+@numba.njit(nogil=True, cache=True)
+def count_ends(addresses, size, prefixes, step, counts):
+    """The second round of `maths.histogram.counts` of magnitudes for two ranks; gives the bits of the largest magnitude.
+
+    It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
+
+    Args:
+        addresses, size: see `rows.subtract`.
+        prefixes: int32 `2 task`, the first digits found.
+        step: what an entry adds to its count.
+        counts: int64 `2 task 65536`, added to.
+    """
+    tasks = len(addresses) - 1
+    taus, same, chosen = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8), np.empty(PART + 1, np.int32)
+    top = np.int32(0)
+    for begin in range(0, size, PART):
+        count = min(PART, size - begin)
+        top = max(top, subtract(addresses, begin, count, taus))
+        if top >= INFINITE:
+            return top
+        for t in range(tasks):
+            keys, low, high = taus[t].view(np.int32), prefixes[0, t], prefixes[1, t]
+            for i in range(count):
+                digit = np.int32((keys[i] & MAGNITUDE) >> DIGIT)
+                same[i] = (digit == low) | (digit == high)
+            for j in range(_collect(same, count, chosen)):
+                key = keys[chosen[j]] & MAGNITUDE
+                for rank in range(2):
+                    counts[rank, t, key & LAST] += step * (key >> DIGIT == prefixes[rank, t])
+    return top
 
 
 @numba.njit(nogil=True)
-def first_digits(scores, count, digits):
-    """The first 16 bits of their keys."""
-    signed_keys(scores, count, digits)
-    for i in range(count):
-        digits[i] = digits[i] >> DIGIT & LAST
-
-
-@numba.njit(nogil=True)
-def about_exp(x):
-    """exp(x) for x in [0, 80] to a relative 2^-21: Taylor's polynomial on [-ln 2 / 2, ln 2 / 2]."""
-    k = np.int32(x * LOG2_E + np.float32(0.5))
-    r = x - np.float32(k) * LN2_HIGH - np.float32(k) * LN2_LOW
-    p = np.float32(1 / 720)
-    p = p * r + np.float32(1 / 120)
-    p = p * r + np.float32(1 / 24)
-    p = p * r + np.float32(1 / 6)
-    p = p * r + np.float32(0.5)
-    p = p * r + np.float32(1)
-    p = p * r + np.float32(1)
-    return p * np.int32((k + 127) << 23).view(np.float32)
-
-
-@numba.njit(nogil=True)
-def _balances(tau, wide, count, tasks, low, high, exponents, products, scores):
-    """Of one task and block: the arguments of exp and tanh as `maths.compete` forms them, and the estimated scores."""
-    least = min(low, high)
-    span = high - least if high - least > 0 else np.float32(1)
-    for i in range(count):
-        unit = (min(max(abs(tau[i]), low), high) - least) / span
-        exponents[i] = np.float32(tasks) * (unit * unit)
-        products[i] = tau[i] * np.float32(wide[i])
-        scores[i] = about_exp(exponents[i]) * products[i]
-
-
-@numba.njit(nogil=True)
-def _sums(taus, count, wide):
+def _sums(taus, count, wide, sums):
+    """The sum over tasks, added in float64."""
     for i in range(count):
         wide[i] = taus[0, i]
     for t in range(1, len(taus)):
         tau = taus[t]
         for i in range(count):
             wide[i] += tau[i]
-
-
-@numba.njit(nogil=True)
-def _bound(scores, products, count, near, far, doubt):
-    """The bounds of every score; and a doubt where they may not hold."""
     for i in range(count):
-        near[i], far[i] = scores[i] * BELOW + ZERO, scores[i] * ABOVE + ZERO
-        doubt[i] = (abs(products[i]) >= LINEAR) | ((abs(scores[i]) < NORMAL) & (products[i] != ZERO))
+        sums[i] = np.float32(wide[i])
 
 
 @numba.njit(nogil=True)
-def _doubt_digits(near, far, count, here, there, doubt):
-    first_digits(near, count, here)
-    first_digits(far, count, there)
+def slack_of(tasks):
+    """How many numbers of float32 an estimated score may be off.
+
+    In units of a relative 2^-24, at least half a number: the exponent and its estimate are 9 roundings apart, each of it of
+    up to `tasks`, so exp of it 9 `tasks`; 15 are left for the polynomial (4), tanh's series (5), products and the last bits
+    of torch's exp and tanh (6). Half as much again is added.
+    """
+    return np.int32(16 * tasks + 32)
+
+
+@numba.njit(nogil=True, fastmath={"contract"})
+def _estimate(tau, sums, count, low, high, tasks, keys, unsure):
+    """The bits of the scores in their order (`maths.histogram.signed_keys`), to `slack_of`; where that may not hold: unsure."""
+    least = min(low, high)
+    span = high - least
+    normal = span > LEAST
+    factor = np.float32(np.sqrt(tasks * LOG2_E) / span) if normal else ZERO
+    sure = SPAN if normal else np.uint32(0)
     for i in range(count):
-        doubt[i] |= here[i] != there[i]
+        unit = (min(max(abs(tau[i]), low), high) - least) * factor
+        exponent = unit * unit
+        shifted = exponent + SHIFT
+        r = exponent - (shifted - SHIFT)
+        power = ((((P5 * r + P4) * r + P3) * r + P2) * r + P1) * r + P0
+        bits = np.int32(np.float32(power).view(np.int32) + (np.float32(shifted).view(np.int32) << MANTISSA))
+        product = tau[i] * sums[i]
+        score = bits.view(np.float32) * (product - product * product * product * THIRD) + ZERO
+        bits = np.int32(np.float32(score).view(np.int32))
+        keys[i] = bits ^ (bits >> 31 | LOWEST)
+        size = np.float32(product).view(np.int32) & MAGNITUDE
+        unsure[i] = (np.uint32(size - FIRST) >= sure) & (size != 0)
 
 
 @numba.njit(nogil=True)
-def _doubt_same(here, count, prefix, doubt):
+def _doubt_digits(keys, count, slack, doubt):
+    """Where a key is so near another first digit that it may have that one; 0 is exact."""
     for i in range(count):
-        doubt[i] |= here[i] == prefix
+        last = np.int32((keys[i] + slack) & LAST)
+        doubt[i] |= (last < slack + slack) & (keys[i] != LOWEST)
 
 
 @numba.njit(nogil=True)
-def _doubt_kept(near, far, count, cut, doubt):
+def _doubt_same(keys, count, prefix, slack, doubt):
+    """Where a key may have this first digit; of 0 all digits are known."""
+    first = np.uint32(np.int32(prefix << DIGIT) - slack)
+    size = np.uint32((1 << DIGIT) + 2 * slack)
     for i in range(count):
-        doubt[i] |= max(near[i], far[i]) >= cut
+        doubt[i] |= (np.uint32(np.uint32(keys[i]) - first) < size) & (keys[i] != LOWEST)
 
 
 @numba.njit(nogil=True)
-def _any(some):
-    found = 0
-    for i in range(len(some)):
-        found |= some[i]
+def _zeros(keys, count):
+    zeros = 0
+    for i in range(count):
+        zeros += keys[i] == LOWEST
+    return zeros
+
+
+@numba.njit(nogil=True)
+def _doubt_kept(keys, count, cut, slack, doubt):
+    """Where a score may reach the cut; 0 weighs nothing but above a negative one."""
+    bits = np.float32(cut + ZERO).view(np.int32)
+    least = np.int32((bits ^ (bits >> 31 & MAGNITUDE)) - slack)
+    for i in range(count):
+        doubt[i] |= (np.int32(keys[i] ^ LOWEST) >= least) & ((keys[i] != LOWEST) | (cut < 0))
+
+
+@numba.njit(nogil=True)
+def _count(keys, count, step, counts):
+    for i in range(count):
+        counts[keys[i] >> DIGIT & LAST] += step
+
+
+@numba.njit(nogil=True)
+def _collect(doubt, count, chosen):
+    """The places of the doubtful ones; gives how many there are. Where they are many, a branch would be guessed wrong often."""
+    many = 0
+    for i in range(count):
+        many += doubt[i]
+    if many * FEW > count:
+        return _some(doubt, 0, count, np.uint64(0), chosen)
+    words, found = doubt.view(np.uint64), np.uint64(0)
+    for word in range((count + WORD - 1) // WORD):
+        if words[word]:
+            found = _some(doubt, word * WORD, min(word * WORD + WORD, count), found, chosen)
     return found
 
 
 @numba.njit(nogil=True)
-def _count_sure(here, count, doubt, counts):
-    for i in range(count):
-        counts[here[i]] += 1
-    for start in range(0, count, STRIDE):
-        stop = min(start + STRIDE, count)
-        if _any(doubt[start:stop]):
-            for i in range(start, stop):
-                counts[here[i]] -= doubt[i]
+def _some(doubt, start, stop, found, chosen):
+    for i in range(start, stop):
+        chosen[found] = i
+        found += np.uint64(doubt[i])
+    return found
 
 
 @numba.njit(nogil=True)
-def _collect(doubt, count, first, inner, outer, found, places, exponents, products):
-    """The doubtful ones, after those found before; gives how many there are now."""
-    for start in range(0, count, STRIDE):
-        stop = min(start + STRIDE, count)
-        if _any(doubt[start:stop]):
-            for i in range(start, stop):
-                places[found] = first + i
-                exponents[found] = inner[i]
-                products[found] = outer[i]
-                found += doubt[i]
-    return found
+def _put(chosen, some, found, first, t, tau, sums, low, high, tasks, doubts):
+    """What the scores of the chosen are made of, as `maths.compete` forms it, after those found before."""
+    least = min(low, high)
+    span = high - least if high - least > 0 else np.float32(1)
+    for j in range(some):
+        i = chosen[j]
+        size = min(max(abs(tau[i]), low), high)
+        unit = (size - least) / span
+        doubts.places[found + j] = first + i
+        doubts.owners[found + j] = t
+        doubts.clipped[found + j] = size if tau[i] > 0 else -size if tau[i] < 0 else ZERO
+        doubts.exponents[found + j] = np.float32(tasks) * (unit * unit)
+        doubts.products[found + j] = tau[i] * sums[i]
 
 
 @numba.njit(nogil=True, cache=True)
-def doubts(addresses, start, size, low, high, phase, prefixes, cut, counts, places, exponents, products):
-    """The entries `start` to `start + size` whose scores are not known well enough; the others are counted.
+def find(addresses, start, size, phase, known, step, counts, doubts):
+    """Entries from `start` on whose scores are not known well enough; in rounds of counting the others are counted.
+
+    It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
 
     Args:
         addresses: see `rows.subtract`.
-        low, high, cut: float32 `task`.
+        size: of the tensors; where there is no more room, it stops before.
         phase: COUNT_FIRST, COUNT_SECOND or MERGE.
-        prefixes: int64 `2 task`; the first digits looked for in the second round.
-        counts: int64 `task 65536`, added to in the first round.
-        places: int32, written: task * size + entry - start of the doubtful ones.
-        exponents, products: float32, written: their arguments of exp and tanh.
+        known: see engine.forms.pcb.Known.
+        step: what an entry adds to its count.
+        counts: see `count_exact`; added to in the first round, and by zeros in the second.
+        doubts: see engine.forms.pcb.Doubts, written; at least `task * PART`.
 
     Returns:
-        How many are doubtful, and the bits of the largest magnitude of a task vector.
+        Where it stopped, how many are doubtful, and the bits of the largest magnitude of a task vector.
     """
     tasks = len(addresses) - 1
-    taus, wide = np.empty((tasks, BLOCK), np.float32), np.empty(BLOCK, np.float64)
-    inner, outer, scores = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    near, far, doubt = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint8)
-    here, there = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
-    found, top = 0, np.int32(0)
-    for begin in range(0, size, BLOCK):
-        count = min(BLOCK, size - begin)
-        top = max(top, subtract(addresses, start + begin, count, taus))
-        _sums(taus, count, wide)
+    taus, wide, sums = np.empty((tasks, PART), np.float32), np.empty(PART, np.float64), np.empty(PART, np.float32)
+    keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART + 1, np.int32)
+    slack, found, top, begin = slack_of(tasks), 0, np.int32(0), start
+    while begin < size and found + tasks * PART <= len(doubts.places):
+        count = min(PART, size - begin)
+        top = max(top, subtract(addresses, begin, count, taus))
+        if top >= INFINITE:
+            return begin, found, top
+        _sums(taus, count, wide, sums)
         for t in range(tasks):
-            _balances(taus[t], wide, count, tasks, low[t], high[t], inner, outer, scores)
-            _bound(scores, outer, count, near, far, doubt)
-            if phase == MERGE:
-                _doubt_kept(near, far, count, cut[t], doubt)
-            else:
-                _doubt_digits(near, far, count, here, there, doubt)
+            _estimate(taus[t], sums, count, known.low[t], known.high[t], tasks, keys, doubt)
             if phase == COUNT_FIRST:
-                _count_sure(here, count, doubt, counts[t])
+                _doubt_digits(keys, count, slack, doubt)
+                _count(keys, count, step, counts[0, t])
             elif phase == COUNT_SECOND:
-                _doubt_same(here, count, prefixes[0, t], doubt)
-                _doubt_same(here, count, prefixes[1, t], doubt)
-            found = _collect(doubt, count, t * size + begin, inner, outer, found, places, exponents, products)
-    return found, top
+                for rank in range(2):
+                    _doubt_same(keys, count, known.prefixes[rank, t], slack, doubt)
+                    if known.prefixes[rank, t] == ZEROS:
+                        counts[rank, t, 0] += step * _zeros(keys, count)
+            else:
+                _doubt_kept(keys, count, known.cut[t], slack, doubt)
+            some = _collect(doubt, count, chosen)
+            if phase == COUNT_FIRST:
+                for j in range(some):
+                    counts[0, t, keys[chosen[j]] >> DIGIT & LAST] -= step
+            _put(chosen, some, found, begin - start, t, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
+            found += some
+        begin += count
+    return begin, found, top
 
 
 @numba.njit(nogil=True, cache=True)
-def count_exact(scores, places, size, prefixes, done, counts):
+def count_exact(scores, owners, prefixes, done, step, counts):
     """Exact scores counted: by their first digit in `counts[0]`, or by their second where the first is a rank's prefix.
 
     Args:
-        prefixes: int64 `2 task`.
+        prefixes: int32 `2 task`.
         done: digits found so far, 0 or 1.
-        counts: int64 `2 task 65536`, added to.
+        step: what an entry adds to its count.
+        counts: int64, `1 task 65536` or, with a digit found, `2 task 65536`; added to.
     """
-    keys = np.empty(len(scores), np.int32)
-    signed_keys(scores + ZERO, len(scores), keys)
     for i in range(len(scores)):
-        t, digit = places[i] // size, keys[i] >> DIGIT & LAST
+        bits = np.float32(scores[i] + ZERO).view(np.int32)
+        key = bits ^ (bits >> 31 | LOWEST)
+        t, digit = owners[i], key >> DIGIT & LAST
         if done == 0:
-            counts[0, t, digit] += 1
+            counts[0, t, digit] += step
         else:
             for rank in range(2):
                 if digit == prefixes[rank, t]:
-                    counts[rank, t, keys[i] & LAST] += 1
+                    counts[rank, t, key & LAST] += step
 
 
 @numba.njit(nogil=True)
-def _weight(score, cut, top):
-    """`maths.compete.drop` and `rescale` of one score."""
-    if score > cut:
-        return (score - cut) / (top - cut) if top > cut else np.float32(1)
-    return np.float32(1) if cut == top and top > 0 and score == top else np.float32(0)
+def _weigh(scores, owners, cut, top, weights):
+    """`maths.compete.drop` and `rescale`."""
+    for j in range(len(scores)):
+        t, score = np.uint32(owners[j]), scores[j]
+        span = top[t] - cut[t]
+        weight = (score - cut[t]) / span if span > 0 else np.float32(1)
+        kept = (score > cut[t]) | ((cut[t] == top[t]) & (top[t] > 0) & (score == top[t]))
+        weights[j] = weight if kept else ZERO
 
 
 @numba.njit(nogil=True, cache=True)
-def fuse(addresses, start, size, low, high, scores, places, cut, top, scales, weights, vector):
+def fuse(scores, places, owners, clipped, known, scales, vector):
     """`maths.compete.fuse` of the clipped task vectors, into `vector`.
 
     Args:
-        scores, places: exact scores of all entries that may be above the cut.
-        cut, top: float32 `task`; both infinite where a task weighs nothing.
-        weights: float32 `task size`, overwritten.
+        scores: exact ones, of all entries that may be above the cut, by blocks of PART entries and within them by task.
+        places, owners, clipped: theirs; see engine.forms.pcb.Doubts.
+        scales: float32 `task`.
+        vector: the entries that were looked at, written.
     """
-    tasks = len(addresses) - 1
-    taus = np.empty((tasks, BLOCK), np.float32)
-    summed, total = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
-    for t in range(tasks):
-        weights[t, :size] = 0
-    for i in range(len(scores)):
-        t = places[i] // size
-        weights[t, places[i] - t * size] = _weight(scores[i], cut[t], top[t])
-    for begin in range(0, size, BLOCK):
-        count = min(BLOCK, size - begin)
-        subtract(addresses, start + begin, count, taus)
-        for t in range(tasks):
-            tau, weight = taus[t], weights[t, begin : begin + count]
-            for i in range(count):
-                size_clipped = min(max(abs(tau[i]), low[t]), high[t])
-                clipped = size_clipped if tau[i] > 0 else -size_clipped if tau[i] < 0 else np.float32(0)
-                share = np.float64((clipped * scales[t]) * weight[i])
-                summed[i] = share if t == 0 else summed[i] + share
-                total[i] = weight[i] if t == 0 else total[i] + weight[i]
-        piece = vector[start + begin : start + begin + count]
+    weights, summed, total = np.empty_like(scores), np.empty(PART, np.float64), np.empty(PART, np.float64)
+    _weigh(scores, owners, known.cut, known.top, weights)
+    j = 0
+    for begin in range(0, len(vector), PART):
+        count = min(PART, len(vector) - begin)
+        summed[:], total[:] = 0, 0
+        while j < len(scores) and places[j] < begin + count:
+            i = np.uint32(places[j] - begin)
+            summed[i] += np.float64((clipped[j] * scales[np.uint32(owners[j])]) * weights[j])
+            total[i] += weights[j]
+            j += 1
         for i in range(count):
-            piece[i] = np.float32(summed[i]) / max(np.float32(total[i]), SMALLEST)
+            vector[begin + i] = (np.float32(summed[i]) + ZERO) / max(np.float32(total[i]), SMALLEST)

@@ -113,8 +113,8 @@ def rescale(
 def fuse(
     taus: Float[Tensor, "task *shape"], weights: Float[Tensor, "task *shape"], scales: Float[Tensor, " task"]
 ) -> Float[Tensor, "*shape"]:
-    """The weighted mean of the scaled task vectors, entry by entry; 0 where every task is dropped."""
-    summed = _wide_sum(taus * _wide(scales, taus) * weights)
+    """The weighted mean of the scaled task vectors, entry by entry; 0, and never -0.0, where every task is dropped."""
+    summed = _wide_sum(taus * _wide(scales, taus) * weights) + 0.0
     return summed / _wide_sum(weights).clamp(min=SMALLEST)
 
 

@@ -116,7 +116,7 @@ def total(bins: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def counts(x: Tensor, earlier: list[Tensor], ranks: tuple[int, ...], signed: bool = False) -> Tensor:
-    """One round of looking for several ranks at once: rank task 65536, adds up over pieces.
+    """One round of looking for several ranks at once: rank task 65536, adds up over pieces; in the first one for all ranks.
 
     Args:
         x: task *shape
@@ -124,7 +124,7 @@ def counts(x: Tensor, earlier: list[Tensor], ranks: tuple[int, ...], signed: boo
         ranks: 1-based, the same for every task.
     """
     if not earlier:
-        return torch.stack([count(x, None, 0, signed)] * len(ranks))
+        return count(x, None, 0, signed)[None]
     return torch.stack([count(x, prefix, len(earlier), signed) for prefix in prefixes(earlier, ranks)])
 
 
@@ -134,6 +134,6 @@ def prefixes(earlier: list[Tensor], ranks: tuple[int, ...]) -> list[Tensor]:
     for i, rank in enumerate(ranks):
         prefix, left = None, torch.full((earlier[0].shape[1],), rank)
         for counted in earlier:
-            prefix, left = descend(counted[i], left, prefix)
+            prefix, left = descend(counted[min(i, len(counted) - 1)], left, prefix)
         found.append(prefix)
     return found

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergekit_nb.engine import fast, pieces
-from mergekit_nb.engine.forms import select
+from mergekit_nb.engine.forms import pcb, select
 from mergekit_nb.engine.forms.form import Rows
-from mergekit_nb.maths import histogram
+from mergekit_nb.maths import compete, histogram
 from mergekit_nb.maths.prune import largest
 from mergekit_nb.methods import Average, Emr, Pcb, TaskArithmetic, Ties
 from mergekit_nb.methods.base import Method
@@ -213,3 +213,73 @@ def test_tasks_that_weigh_nothing_leave_the_zeros_of_the_readable_form(divide_by
     totals, vector, _ = readable(method, site, base, experts)
     compiled = fast.choose(method, fast.WORTH, CPU, torch.float32)
     assert torch.equal(bits(compiled.finish(site, base, experts, totals).vector), bits(vector))
+
+
+@pytest.mark.parametrize("tasks", [1, 3, 8, 80])
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 999), scale=st.sampled_from([1e-12, 1e-3, 0.1, 30.0]), span=st.sampled_from([0, 1e-33, 1, 3])
+)
+def test_estimated_scores_of_pcb_are_as_near_as_they_say(tasks, seed, scale, span):
+    kernel, g = pytest.importorskip("mergekit_nb.kernels.compete"), torch.Generator().manual_seed(seed)
+    tau, others = (
+        scale * torch.randn(2, kernel.PART, generator=g) * 2.0 ** torch.randint(-9, 3, (kernel.PART,), generator=g)
+    )
+    low = (scale * torch.rand(1, generator=g) / 10).expand(tasks)
+    high = low + scale * span
+    scores = compete.intra_balance(tau.expand(tasks, -1), low, high)[0] * torch.tanh(tau * others)
+    keys, unsure = torch.empty(kernel.PART, dtype=torch.int32), torch.empty(kernel.PART, dtype=torch.uint8)
+    rest = (low.numpy()[0], high.numpy()[0], tasks, keys.numpy(), unsure.numpy())
+    kernel._estimate(tau.numpy(), others.numpy(), kernel.PART, *rest)
+    off = (histogram.signed_keys(scores).long() - keys.long()).abs()[unsure == 0]
+    assert (off <= kernel.slack_of(tasks)).all()
+    assert len(off) == kernel.PART or scale != 1e-3 or span < 1
+
+
+@pytest.mark.parametrize("method", [Pcb(), Pcb(ratio=1.0, q=0.0)], ids=str)
+def test_pcb_does_not_depend_on_how_many_doubts_there_is_room_for(method, monkeypatch):
+    base, experts = models(20_000, 2, "ties")
+    taus = {"w": base}, {task: {"w": expert} for task, expert in zip("abc", experts, strict=True)}
+    plenty = merged(work_on(method, *taus))
+    monkeypatch.setattr(pcb, "ROOM", 1)
+    assert torch.equal(bits(merged(work_on(method, *taus))), bits(plenty))
+
+
+def test_pcb_never_leaves_a_negative_zero_where_all_tasks_drop_an_entry():
+    base, experts = models(5000, 0, "tuned")
+    vector = merged(work_on(Pcb(), {"w": base}, {task: {"w": e} for task, e in zip("abc", experts, strict=True)}))
+    assert (vector == 0).sum() > 1000
+    assert not torch.signbit(vector[vector == 0]).any()
+
+
+def test_pcb_counts_nothing_twice_where_differences_overflow():
+    base, experts = models(140_000, 4, "tuned")
+    base[135_000:] = -3e38
+    experts[1][139_000] = 3e38
+    work = work_on(Pcb(), {"w": base}, {task: {"w": expert} for task, expert in zip("abc", experts, strict=True)})
+    (run,) = work.runs("w")
+    stack, totals = torch.stack([expert - base for expert in experts]), ()
+    assert torch.isinf(stack).any()
+    for _ in range(work.rounds):
+        expected = work.method.measure(work.taus.site("w"), stack, totals)
+        found = work.gather(run, totals).parts
+        assert {key: part.tolist() for key, part in found.items()} == {k: part.tolist() for k, part in expected.items()}
+        totals += (expected,)
+
+
+@pytest.mark.parametrize("method", [Pcb(), Pcb(ratio=0.02), Pcb(ratio=0.98, q=0.0)], ids=str)
+@pytest.mark.parametrize("changed", [0, 0.01, 0.05, 0.3])
+def test_pcb_of_experts_that_are_mostly_their_base_needs_few_exact_scores(method, changed, monkeypatch):
+    base, experts = models(20_000, 6, "tuned")
+    touched = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) < changed
+    experts, asked = [torch.where(touched, expert, base) for expert in experts], []
+    scores = pcb.Doubts.scores
+    monkeypatch.setattr(pcb.Doubts, "scores", lambda doubts: asked.append(len(doubts.owners)) or scores(doubts))
+    site = Site("w", (20_000,), ("a", "b", "c"))
+    totals, vector, _ = readable(method, site, base, experts)
+    compiled = fast.choose(method, fast.WORTH, CPU, torch.float32)
+    for done, expected in enumerate(totals):
+        found = compiled.measure(site, base, experts, totals[:done])
+        assert {key: part.tolist() for key, part in found.items()} == {k: part.tolist() for k, part in expected.items()}
+    assert torch.equal(bits(compiled.finish(site, base, experts, totals).vector), bits(vector))
+    assert sum(asked) <= 2 * 3 * int(touched.sum()) or compiled._known(totals).cut.min() < 0

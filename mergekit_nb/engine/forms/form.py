@@ -43,9 +43,10 @@ def kernels() -> ModuleType | None:
         return None
     bundle = ModuleType("kernels")
     bundle.__dict__.update(add=add.add, emr=elect.emr, count=trim.count, majority=trim.majority, ties=trim.ties)
+    bundle.__dict__.update(count_ends=compete.count_ends, find=compete.find, PART=compete.PART)
+    bundle.__dict__.update(count_exact=compete.count_exact, fuse=compete.fuse)
     bundle.between = trim.between
-    bundle.__dict__.update(doubts=compete.doubts, count_exact=compete.count_exact, fuse=compete.fuse)
-    bundle.__dict__.update(store=store.store)
+    bundle.store = store.store
     return bundle
 
 

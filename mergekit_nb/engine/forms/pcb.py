@@ -10,24 +10,64 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mergekit_nb.engine.forms.form import Fast, Finished, Rows, counted, finite, kernels, numbers
+from mergekit_nb.engine.forms.form import Fast, Finished, Rows, finite, kernels, numbers
 from mergekit_nb.maths import histogram
 from mergekit_nb.maths.compete import LARGEST_EXPONENT
 from mergekit_nb.methods import Pcb
 from mergekit_nb.methods.base import Totals
+from mergekit_nb.weights.rooms import ROOMS
 
-SOME = 1 << 14  # entries whose scores are looked at together
-MERGE = 2  # what kernels.compete.doubts calls the last round
+ROOM = 1 << 15  # doubts at a time; torch takes threads of its own for more
+MERGE = 2  # the phase of kernels.compete.find after its two of counting
 
 
 class Known(NamedTuple):
-    """What PCB's earlier rounds have found, by task."""
+    """What PCB's earlier rounds have found, by task.
+
+    Attributes:
+        low, high: float32 `task`; what magnitudes are clipped to.
+        prefixes: int32 `2 task`; the first digits of the cut and of the highest score, in the rounds that look for more.
+        cut, top: float32 `task`; the score at and below which entries are dropped, and the highest; infinite where a task
+            weighs nothing.
+    """
 
     low: np.ndarray
     high: np.ndarray
     prefixes: np.ndarray
     cut: np.ndarray
     top: np.ndarray
+
+
+class Doubts(NamedTuple):
+    """Entries whose scores have to be exact: which, of which task, and what their scores are made of.
+
+    Attributes:
+        places: int32, counted from the first entry looked at.
+        owners: int32, their tasks.
+        clipped: float32.
+        exponents, products: float32, the arguments of exp and tanh.
+    """
+
+    places: np.ndarray
+    owners: np.ndarray
+    clipped: np.ndarray
+    exponents: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def room(cls, size: int) -> Doubts:
+        """Room for so many: this thread's until it asks again."""
+        whose = ROOMS.take("whose doubts", 2 * size, torch.int32).reshape(2, size)
+        values = ROOMS.take("doubts", 3 * size, torch.float32).reshape(3, size)
+        return cls(*whose.numpy(), *values.numpy())
+
+    def first(self, found: int) -> Doubts:
+        """The first so many."""
+        return Doubts(*(part[:found] for part in self))
+
+    def scores(self) -> np.ndarray:
+        """Their scores, by torch's own exp and tanh; the arguments are overwritten."""
+        return torch.from_numpy(self.exponents).exp_().mul_(torch.from_numpy(self.products).tanh_()).numpy()
 
 
 @dataclass(frozen=True)
@@ -41,21 +81,24 @@ class FastPcb(Fast):
         return self.method.variant in ("A", "B")
 
     def measure(self, site, base, experts, totals):
-        rows, first = Rows(base, experts), self.method._range_rounds(torch.float32)
+        parts: dict[str, Tensor] = {}
+        return parts if self.add(site, base, experts, totals, parts) else None
+
+    def add(self, site, base, experts, totals, parts):
+        rows, before = Rows(base, experts), self.method._range_rounds(torch.float32)
         if rows.tasks > LARGEST_EXPONENT:
-            return None
-        if len(totals) < first:
-            counts = self._ranges(rows, totals)
-            return None if counts is None else {"size": torch.tensor(site.size), "range": counts}
-        known, done = self._known(totals), len(totals) - first
-        counts = torch.zeros(2, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64)
-        for _, size, scores, places in self._exact(rows, done, known, counts[0]):
-            if scores is None:
-                return None
-            kernels().count_exact(scores, places, size, known.prefixes, done, counts.numpy())
-        if done == 0:
-            counts[1] = counts[0]
-        return {"scores": counts}
+            return False
+        name, ranks = "scores" if len(totals) >= before else "range", 1 if len(totals) in (0, before) else 2
+        counts = parts.get(name)
+        counts = torch.zeros(ranks, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64) if counts is None else counts
+        count = self._count_scores if name == "scores" else self._count_range
+        if not count(rows, totals, 1, counts.numpy()):
+            count(rows, totals, -1, counts.numpy())
+            return False
+        parts[name] = counts
+        if name == "range":
+            parts["size"] = torch.tensor(site.size) + parts.get("size", 0)
+        return True
 
     def finish(self, site, base, experts, totals):
         rows = Rows(base, experts)
@@ -63,36 +106,44 @@ class FastPcb(Fast):
             return None
         known, scale = self._known(totals), self.method.scale
         scales = numbers(scale if isinstance(scale, tuple) else (scale,) * rows.tasks, rows.tasks)
-        vector, weights = torch.empty(rows.size), np.empty((rows.tasks, min(SOME, rows.size)), np.float32)
-        for start, size, scores, places in self._exact(rows, MERGE, known, torch.empty(0, 0, dtype=torch.int64)):
-            if scores is None:
+        vector = ROOMS.take("vector", rows.size, torch.float32)
+        for here, doubts in self._doubts(rows, MERGE, known, 1, np.empty((0, 0, 0), np.int64)):
+            if doubts is None:
                 return None
-            ends = (rows.addresses, start, size, known.low, known.high)
-            kernels().fuse(*ends, scores, places, known.cut, known.top, scales, weights, vector.numpy())
+            whose = (doubts.places, doubts.owners, doubts.clipped)
+            kernels().fuse(doubts.scores(), *whose, known, scales, vector[here].numpy())
         return Finished(vector)
 
-    def _ranges(self, rows: Rows, totals: Totals) -> Tensor | None:
-        """Counts towards the magnitudes that task vectors are clipped to: `2 task 65536`."""
-        found = self._once(totals, self._range_prefixes) if totals else [None]
-        counts = [counted(rows, prefix) for prefix in found]
-        return None if any(c is None for c in counts) else torch.stack(counts if totals else counts * 2)
+    def _count_range(self, rows: Rows, totals: Totals, step: int, counts: np.ndarray) -> bool:
+        """Counts towards the magnitudes that task vectors are clipped to; False where weights are broken."""
+        if not totals:
+            return finite(kernels().count(rows.addresses, rows.size, np.empty(0, np.int32), step, counts[0]))
+        prefixes = self._once(totals, self._range_prefixes)
+        return finite(kernels().count_ends(rows.addresses, rows.size, prefixes, step, counts))
 
-    def _range_prefixes(self, totals: Totals) -> list[Tensor]:
-        return histogram.prefixes([total["range"] for total in totals], self.method._clip_ranks(totals))
+    def _count_scores(self, rows: Rows, totals: Totals, step: int, counts: np.ndarray) -> bool:
+        """Counts towards the threshold and the highest score; False where weights are broken."""
+        known, done = self._known(totals), len(totals) - self.method._range_rounds(torch.float32)
+        for _, doubts in self._doubts(rows, done, known, step, counts):
+            if doubts is None:
+                return False
+            kernels().count_exact(doubts.scores(), doubts.owners, known.prefixes, done, step, counts)
+        return True
 
-    def _exact(self, rows: Rows, phase: int, known: Known, counts: Tensor) -> Iterator[tuple]:
-        """Start and size of some entries, the scores that matter, exactly, and whose they are; no scores of broken ones."""
-        room = rows.tasks * min(SOME, rows.size)
-        places = np.empty(room, np.int32)
-        exponents, products = torch.empty(room), torch.empty(room)
-        for start in range(0, rows.size, SOME):
-            size = min(SOME, rows.size - start)
-            found, top = kernels().doubts(
-                rows.addresses, start, size, known.low, known.high, phase, known.prefixes, known.cut,
-                counts.numpy(), places, exponents.numpy(), products.numpy(),
-            )  # fmt: skip
-            scores = torch.exp(exponents[:found]).mul_(torch.tanh(products[:found])).numpy()
-            yield start, size, scores if finite(top) else None, places[:found]
+    def _range_prefixes(self, totals: Totals) -> np.ndarray:
+        found = histogram.prefixes([total["range"] for total in totals], self.method._clip_ranks(totals))
+        return torch.stack(found).to(torch.int32).numpy()
+
+    def _doubts(
+        self, rows: Rows, phase: int, known: Known, step: int, counts: np.ndarray
+    ) -> Iterator[tuple[slice, Doubts | None]]:
+        """Some entries after others, and of them those whose scores have to be exact; at last None where weights are broken."""
+        room = Doubts.room(max(ROOM, rows.tasks * kernels().PART))
+        start, top = 0, 0
+        while start < rows.size and finite(top):
+            stop, found, top = kernels().find(rows.addresses, start, rows.size, phase, known, step, counts, room)
+            yield slice(start, stop), room.first(found) if finite(top) else None
+            start = stop
 
     def _known(self, totals: Totals) -> Known:
         return self._once(totals, self._know)
@@ -107,7 +158,7 @@ class FastPcb(Fast):
         cut, top = (histogram.value(prefix, torch.float32, signed=True) for prefix in found)
         weightless = ~method.varied(totals, torch.float32)
         ends = (t.masked_fill(weightless, torch.inf).numpy() for t in (cut, top))
-        return Known(low.numpy(), high.numpy(), torch.stack(found).numpy(), *ends)
+        return Known(low.numpy(), high.numpy(), torch.stack(found).to(torch.int32).numpy(), *ends)
 
     def _once(self, totals: Totals, find: Callable[[Totals], Any]) -> Any:
         """What the totals say: found once, not for every piece."""
