@@ -14,12 +14,12 @@ from torch import Tensor
 from mergekit_nb.engine.fast import choose
 from mergekit_nb.engine.feed import lane
 from mergekit_nb.engine.forms.form import Fast, Finished, fold
+from mergekit_nb.engine.read import Reader
 from mergekit_nb.engine.stored import stored
 from mergekit_nb.engine.workers import threads
 from mergekit_nb.methods.base import Method, Totals, size_of
 from mergekit_nb.weights.hashing import HASHED, Digest, hashes
 from mergekit_nb.weights.modulators import pack
-from mergekit_nb.weights.rooms import ROOMS
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.source import dtype_of, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
@@ -49,10 +49,11 @@ class Measured(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """What measuring several pieces gave: numbers that add up, and as `Measured.hashes`, piece by piece."""
+    """What measuring or writing several pieces gave: numbers that add up; as `Measured.hashes`, piece by piece; bytes written."""
 
     parts: dict[str, Tensor]
     hashes: list[list[bytes]]
+    written: int = 0
 
 
 class Merged(NamedTuple):
@@ -100,9 +101,14 @@ class Work:
         """The method's compiled form, where there is one for this model and device."""
         return None if self.taus.adapted else choose(self.method, size_of(self.taus), self.device, self.dtype)
 
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads its models."""
+        return Reader((self.taus.base, *self.taus.experts.values()), self.device.type == "cuda")
+
     def __getstate__(self) -> dict:
         return {
-            name: value for name, value in self.__dict__.items() if name not in ("fast", "told")
+            name: value for name, value in self.__dict__.items() if name not in ("fast", "reader", "told")
         }  # every worker finds its own
 
     def pieces(self, names: Iterable[str]) -> Iterator[Piece]:
@@ -191,9 +197,7 @@ class Work:
 
     def _read(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
         """As `TaskVectors.read`; of files only until this thread reads again."""
-        pinned = self.device.type == "cuda"
-        sources = (self.taus.base, *self.taus.experts.values())
-        base, *experts = (ROOMS.entries(place, source, *piece, pinned) for place, source in enumerate(sources))
+        base, *experts = self.reader.read(*piece)
         return base, experts
 
     def _whole(self, piece: Piece) -> bool:

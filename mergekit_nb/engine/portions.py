@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mergekit_nb.engine import pieces
 from mergekit_nb.engine.job import Job
-from mergekit_nb.engine.pieces import Piece, fold
+from mergekit_nb.engine.pieces import Gathered, Piece, fold
 from mergekit_nb.engine.provenance import Hashes
 from mergekit_nb.engine.workers import by_threads
 from mergekit_nb.methods.base import Totals
@@ -30,16 +29,7 @@ from mergekit_nb.weights.source import open as open_source
 from mergekit_nb.weights.view import Under
 
 Tick = Callable[[int], None]
-Done = TypeVar("Done")
 STEP = 16 * HASHED  # entries copied at once
-
-
-class Written(NamedTuple):
-    """What is left to know of a piece that was merged and written: see `pieces.Merged`; and the bytes written."""
-
-    parts: dict[str, Tensor]
-    hashes: list[bytes]
-    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -82,36 +72,24 @@ class Portions:
 
     def measure(self, place: int, done: int, tick: Tick | None = None) -> None:
         """One portion in the measuring round after `done` others."""
-        parts: dict[str, Tensor] = {}
-        hashes = Hashes(self.job.work.taus)
-        digest = None if done else self.job.digest
+        hashes, digest = Hashes(self.job.work.taus), None if done else self.job.digest
         work = partial(self.job.work.gather, totals=self.totals(done), hashed=digest)
-        runs = list(self.job.work.runs(self.job.merged(place)))
-        with closing(by_threads(work, runs, self.threads)) as results:
-            for run, made in zip(runs, results, strict=True):
-                fold(parts, made.parts)
-                for piece, found in zip(run, made.hashes, strict=True):
-                    hashes.add(piece.name, found)
-                    self._go_on(piece, tick)
+        parts = self._each(place, work, hashes, tick)
         if done == 0:
             write_text(self.hashes(place), json.dumps(hashes.digests(self.job.digest)))
         save(self.measured(place, done), parts)
 
     def write(self, place: int, tick: Tick | None = None) -> None:
         """The files of one portion."""
-        work, late, hashes = self.job.work, {}, Hashes(self.job.work.taus)
+        work, hashes = self.job.work, Hashes(self.job.work.taus)
         first = work.rounds == 0
         scratch = self.desk / "factors" / uuid.uuid4().hex
         with ExitStack() as files:
             shards = self._shards(files, place)
             self._copy(place, shards, tick or _ignore)
-            merge = partial(
-                self._write_piece, shards, scratch, self.totals(work.rounds), self.job.digest if first else None
-            )
-            for piece, done in files.enter_context(closing(self._each(place, merge, tick))):
-                fold(late, done.parts)
-                hashes.add(piece.name, done.hashes)
-                (tick or _ignore)(done.nbytes)
+            digest = self.job.digest if first else None
+            write = partial(self._write_run, shards, scratch, self.totals(work.rounds), digest)
+            late = self._each(place, write, hashes, tick)
             if self.job.kind == "factors":
                 self._write_factors(files, place, scratch)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -121,26 +99,36 @@ class Portions:
             save(self.measured(place, work.rounds), late)
         write_text(self.written(place), "")
 
-    def _each(self, place: int, work: Callable[[Piece], Done], tick: Tick | None) -> Iterator[tuple[Piece, Done]]:
-        """`work` of every piece of the portion, in order."""
-        every = list(self.job.work.pieces(self.job.merged(place)))
-        with closing(by_threads(work, every, self.threads)) as results:
-            for piece, made in zip(every, results, strict=True):
-                self._go_on(piece, tick)
-                yield piece, made
+    def _each(
+        self, place: int, work: Callable[[list[Piece]], Gathered], hashes: Hashes, tick: Tick | None
+    ) -> dict[str, Tensor]:
+        """`work` of every run of pieces of the portion; their parts, added up."""
+        parts: dict[str, Tensor] = {}
+        runs = list(self.job.work.runs(self.job.merged(place)))
+        with closing(by_threads(work, runs, self.threads)) as results:
+            for run, made in zip(runs, results, strict=True):
+                fold(parts, made.parts)
+                for piece, found in zip(run, made.hashes, strict=True):
+                    hashes.add(piece.name, found)
+                    self._go_on(piece, tick)
+                (tick or _ignore)(made.written)
+        return parts
 
-    def _write_piece(
-        self, shards: dict[str, Shard], scratch: Path, totals: Totals, hashed: Digest | None, piece: Piece
-    ) -> Written:
-        """Merge one piece and write it, in one thread: its memory is used again for the next."""
-        made = self.job.work.merge(piece, totals, hashed, adding=self.job.kind == "model")
-        if made.factors:
-            save(scratch / f"{uuid.uuid4().hex}.safetensors", _named(piece.name, made.factors))
-        written = 0
-        for stem, key, begin, flat in self._parts(piece, made):
-            shards[stem].put(key, flat, begin)
-            written += flat.numel() * flat.element_size()
-        return Written(made.parts, made.hashes, written)
+    def _write_run(
+        self, shards: dict[str, Shard], scratch: Path, totals: Totals, hashed: Digest | None, run: list[Piece]
+    ) -> Gathered:
+        """Merge pieces and write them, in one thread: the memory of one is used again for the next."""
+        parts, hashes, written = {}, [], 0
+        for piece in run:
+            made = self.job.work.merge(piece, totals, hashed, adding=self.job.kind == "model")
+            if made.factors:
+                save(scratch / f"{uuid.uuid4().hex}.safetensors", _named(piece.name, made.factors))
+            for stem, key, begin, flat in self._parts(piece, made):
+                shards[stem].put(key, flat, begin)
+                written += flat.numel() * flat.element_size()
+            fold(parts, made.parts)
+            hashes.append(made.hashes)
+        return Gathered(parts, hashes, written)
 
     def _go_on(self, piece: Piece, tick: Tick | None) -> None:
         """Count a piece that was read; raise Cancelled where nobody counts and all is to stop."""

@@ -40,7 +40,7 @@ def hashes(flat: Tensor, kind: Digest) -> bytes:
 
     Pieces of a tensor that begin at multiples of 65 536 give pieces of its hashes, in any order and on any machine.
     """
-    raw = memoryview(flat.detach().cpu().contiguous().view(torch.uint8).numpy())
+    raw = flat.detach().cpu().contiguous().view(torch.uint8).numpy()
     step = HASHED * flat.element_size()
     return b"".join(digest(kind, raw[i : i + step]) for i in range(0, len(raw), step))
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mergekit_nb.weights.source import Checkpoint, Source, entries
 
-LARGEST = 1 << 22  # bytes worth keeping; more is given back at once
+LARGEST = 1 << 25  # bytes worth keeping; more is given back at once
+LINE = 64  # bytes of a cache line
 
 
 class Rooms(threading.local):
@@ -17,6 +18,7 @@ class Rooms(threading.local):
 
     def __init__(self) -> None:
         self.kept: dict[object, Tensor] = {}
+        self.cut: dict[tuple, list[Tensor]] = {}
 
     def take(self, purpose: object, size: int, dtype: torch.dtype, pinned: bool = False) -> Tensor:
         """A flat tensor, not cleared: this thread's until it takes one for the same purpose again."""
@@ -27,6 +29,15 @@ class Rooms(threading.local):
         if kept is None or kept.numel() < nbytes or (pinned and not kept.is_pinned()):
             kept = self.kept[purpose] = torch.empty(nbytes, dtype=torch.uint8, pin_memory=pinned)
         return kept[:nbytes].view(dtype)
+
+    def several(self, size: int, dtypes: tuple[torch.dtype, ...]) -> list[Tensor]:
+        """Flat tensors of one size, not cleared: this thread's until it takes some again."""
+        if (size, dtypes) not in self.cut:
+            widths = [-(-size * dtype.itemsize // LINE) * LINE for dtype in dtypes]
+            whole = self.take("several", sum(widths), torch.uint8)
+            parts = zip(whole.split(widths), dtypes, strict=True)
+            self.cut = {(size, dtypes): [part[: size * dtype.itemsize].view(dtype) for part, dtype in parts]}
+        return self.cut[size, dtypes]
 
     def entries(
         self, purpose: object, source: Source, name: str, start: int, stop: int, pinned: bool = False

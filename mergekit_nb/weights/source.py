@@ -106,6 +106,10 @@ class Checkpoint(Lazy):
             raise ValueError(f"{self.path}: {name} is stored as {stored}, which torch has no dtype for")
         return DTYPES[stored]
 
+    def where(self, name: str) -> tuple[Path, int]:
+        """The file that one tensor lies in, and its first byte there."""
+        return self._files[name], self._stored(name).begin
+
     def read_into(self, name: str, start: int, buffer: Tensor) -> None:
         """Fill a contiguous 1-D buffer of the stored dtype with the entries from `start` on, row-major.
 

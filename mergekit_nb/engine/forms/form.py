@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ def kernels() -> ModuleType | None:
     bundle.__dict__.update(count_ends=compete.count_ends, find=compete.find, PART=compete.PART)
     bundle.__dict__.update(count_exact=compete.count_exact, fuse=compete.fuse)
     bundle.between = trim.between
-    bundle.store = store.store
+    bundle.store, bundle.read = store.store, None
+    if os.name == "posix":
+        from mergekit_nb.kernels import read
+
+        bundle.read = read.read
     return bundle
 
 
