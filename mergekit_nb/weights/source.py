@@ -209,6 +209,8 @@ def entries(source: Source, name: str, start: int = 0, stop: int | None = None) 
 
 
 def _open_file(file: Path) -> safe_open:
+    if not file.is_file():
+        raise Unreadable(f"{file} is no file that can be read in any order; save the weights to one")
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import pytest
@@ -78,6 +79,13 @@ def test_two_files_with_one_tensor_and_no_index(tmp_path, base):
         save_file(base, tmp_path / f"{file}.safetensors")
     with pytest.raises(ValueError, match=r"both a\.safetensors and b\.safetensors"):
         mk.open(tmp_path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.safetensors")
+    for path in (tmp_path / "model.safetensors", tmp_path):
+        with pytest.raises(ValueError, match="model.safetensors is no file that can be read in any order"):
+            mk.open(path)
 
 
 def test_an_adapter_without_its_weights(tmp_path):
