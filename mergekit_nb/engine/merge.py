@@ -28,6 +28,7 @@ from mergekit_nb.weights.hashing import Digest, digest_of
 from mergekit_nb.weights.match import Match, Unmatched, match
 from mergekit_nb.weights.merged import Merged
 from mergekit_nb.weights.modulators import Bits, LowRank, Masked
+from mergekit_nb.weights.rooms import ROOMS
 from mergekit_nb.weights.shards import SHARD
 from mergekit_nb.weights.source import Source, shape_of
 from mergekit_nb.weights.source import open as open_source
@@ -88,7 +89,8 @@ def merge(
     executor = checked(executor)
     work, found = _prepared(method, base, experts, device, dtype, include, exclude, unmatched, options)
     if out is None:
-        return _in_memory(work, found, executor, digest_of(hashes), progress, cancel)
+        with ROOMS.lent():
+            return _in_memory(work, found, executor, digest_of(hashes), progress, cancel)
     job = Job.of(work, found, memory, shard_size, executor is not None, digest_of(hashes))
     return write(job, out, executor, resume, progress, cancel)
 
@@ -184,7 +186,8 @@ def _runs(
 
 
 def _tensor(work: Work, job: Callable[[Piece], Result], name: str) -> list[tuple[Piece, Result]]:
-    return [(piece, job(piece)) for piece in work.pieces([name])]
+    with ROOMS.lent():
+        return [(piece, job(piece)) for piece in work.pieces([name])]
 
 
 def _opened(base, experts) -> tuple[Source, dict[str, Source]]:

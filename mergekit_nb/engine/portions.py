@@ -23,6 +23,7 @@ from mergekit_nb.methods.base import Totals
 from mergekit_nb.progress import Cancelled
 from mergekit_nb.weights.disk import LEFT, MASK, OWN, RIGHT, patch_stem
 from mergekit_nb.weights.hashing import HASHED, Digest
+from mergekit_nb.weights.rooms import ROOMS
 from mergekit_nb.weights.shards import Shard, file_name, save, slot_of, write_text
 from mergekit_nb.weights.source import Source, entries, shape_of
 from mergekit_nb.weights.source import open as open_source
@@ -105,7 +106,7 @@ class Portions:
         """`work` of every run of pieces of the portion; their parts, added up."""
         parts: dict[str, Tensor] = {}
         runs = list(self.job.work.runs(self.job.merged(place)))
-        with closing(by_threads(work, runs, self.threads)) as results:
+        with ROOMS.lent(), closing(by_threads(work, runs, self.threads)) as results:
             for run, made in zip(runs, results, strict=True):
                 fold(parts, made.parts)
                 for piece, found in zip(run, made.hashes, strict=True):

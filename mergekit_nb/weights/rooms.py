@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -48,6 +50,14 @@ class Rooms(threading.local):
         buffer = self.take(purpose, stop - start, source.dtype(name), pinned)
         source.read_into(name, start, buffer)
         return buffer
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Afterwards this thread has given back all its buffers."""
+        try:
+            yield
+        finally:
+            self.kept, self.cut = {}, {}
 
 
 ROOMS = Rooms()

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mergekit_nb as mk
 from mergekit_nb.engine.stored import stored
 from mergekit_nb.methods import Emr
 from mergekit_nb.weights.rooms import ROOMS
@@ -57,7 +58,18 @@ def test_what_the_dtype_cannot_hold_is_refused(compiled):
 def test_a_thread_uses_its_rooms_again_and_other_threads_have_others():
     from concurrent.futures import ThreadPoolExecutor
 
-    one, two = (ROOMS.take("test", 1000, torch.float32).data_ptr() for _ in range(2))
+    with ROOMS.lent():
+        one, two = (ROOMS.take("test", 1000, torch.float32).data_ptr() for _ in range(2))
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(lambda: ROOMS.take("test", 1000, torch.float32).data_ptr()).result()
     assert one == two != other
+
+
+def test_a_merge_gives_back_the_memory_it_read_into(base, experts, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(base, tmp_path / "base.safetensors")
+    mk.merge("emr", tmp_path / "base.safetensors", experts)
+    mk.merge("emr", tmp_path / "base.safetensors", experts, out=tmp_path / "out")
+    assert not ROOMS.kept
+    assert not ROOMS.cut
