@@ -102,9 +102,17 @@ def finite(top: int) -> bool:
 
 
 def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:
-    """Add what one more piece was measured to be."""
+    """Add what one more piece was measured to be. In numpy: torch would wake a thread a core, while all are busy."""
     for key, value in parts.items():
-        total[key] = total[key].add_(value) if key in total else value.clone()
+        if key in total:
+            np.add(total[key].numpy(), value.numpy(), out=total[key].numpy())
+        else:
+            total[key] = torch.from_numpy(value.numpy().copy())
+
+
+def zeros(*shape: int) -> Tensor:
+    """Counts to begin with: int64."""
+    return torch.from_numpy(np.zeros(shape, np.int64))
 
 
 def counted(rows: Rows, prefix: Tensor | None, counts: Tensor | None = None) -> Tensor | None:
@@ -113,7 +121,7 @@ def counted(rows: Rows, prefix: Tensor | None, counts: Tensor | None = None) -> 
     Args:
         counts: `task 65536`, of other pieces: they are added to, and handed back. Where it gives None they are as before.
     """
-    counts = torch.zeros(rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64) if counts is None else counts
+    counts = zeros(rows.tasks, 1 << histogram.DIGIT) if counts is None else counts
     first = np.empty(0, np.int32) if prefix is None else prefix.to(torch.int32).numpy()
     if finite(kernels().count(rows.addresses, rows.size, first, 1, counts.numpy())):
         return counts

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mergekit_nb.engine.forms.form import Fast, Finished, Rows, finite, kernels, numbers
+from mergekit_nb.engine.forms.form import Fast, Finished, Rows, finite, kernels, numbers, zeros
 from mergekit_nb.maths import histogram
 from mergekit_nb.maths.compete import LARGEST_EXPONENT
 from mergekit_nb.methods import Pcb
@@ -90,7 +90,7 @@ class FastPcb(Fast):
             return False
         name, ranks = "scores" if len(totals) >= before else "range", 1 if len(totals) in (0, before) else 2
         counts = parts.get(name)
-        counts = torch.zeros(ranks, rows.tasks, 1 << histogram.DIGIT, dtype=torch.int64) if counts is None else counts
+        counts = zeros(ranks, rows.tasks, 1 << histogram.DIGIT) if counts is None else counts
         count = self._count_scores if name == "scores" else self._count_range
         if not count(rows, totals, 1, counts.numpy()):
             count(rows, totals, -1, counts.numpy())
