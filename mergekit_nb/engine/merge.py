@@ -161,8 +161,9 @@ def _in_memory(
 
 
 def _own(work: Work, totals: Totals, hashed: Digest | None, piece: Piece) -> pieces.Merged:
-    """A merged piece in memory of its own, where its thread would use it again."""
+    """A merged piece without the base, in memory of its own, where its thread would use it again."""
     made = work.merge(piece, totals, hashed)
+    made = made._replace(base=made.base[:0])
     return made if work.fast is None and work.device.type == "cpu" else kept(made)
 
 
@@ -179,10 +180,18 @@ def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result])
 def _runs(
     executor: Executor | None, work: Work, job: Callable[[list[Piece]], Gathered]
 ) -> Iterator[tuple[list[Piece], Gathered]]:
-    """`job` of every run of pieces of the model, in order."""
+    """`job` of every run of pieces of the model, in order; an executor gets a tensor at a time."""
+    if executor is not None:
+        for done in by_executor(executor, partial(_tensor_runs, work, job), work.taus.names):
+            yield from done
+        return
     runs = list(work.runs(work.taus.names))
-    results = by_threads(job, runs, busy(work)) if executor is None else by_executor(executor, job, runs)
-    yield from zip(runs, results, strict=True)
+    yield from zip(runs, by_threads(job, runs, busy(work)), strict=True)
+
+
+def _tensor_runs(work: Work, job: Callable[[list[Piece]], Gathered], name: str) -> list[tuple[list[Piece], Gathered]]:
+    with ROOMS.lent():
+        return [(run, job(run)) for run in work.runs([name])]
 
 
 def _tensor(work: Work, job: Callable[[Piece], Result], name: str) -> list[tuple[Piece, Result]]:

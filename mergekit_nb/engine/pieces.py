@@ -104,7 +104,8 @@ class Work:
     @cached_property
     def reader(self) -> Reader:
         """What reads its models."""
-        return Reader((self.taus.base, *self.taus.experts.values()), self.device.type == "cuda")
+        sources = (self.taus.base, *self.taus.experts.values())
+        return Reader(sources, self.device.type == "cuda", self.fast is not None and self.device.type == "cpu")
 
     def __getstate__(self) -> dict:
         return {

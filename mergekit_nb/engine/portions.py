@@ -20,7 +20,7 @@ from mergekit_nb.engine.pieces import Gathered, Piece, fold
 from mergekit_nb.engine.provenance import Hashes
 from mergekit_nb.engine.workers import by_threads
 from mergekit_nb.methods.base import Totals
-from mergekit_nb.progress import Cancelled
+from mergekit_nb.progress import Cancelled, Tick
 from mergekit_nb.weights.disk import LEFT, MASK, OWN, RIGHT, patch_stem
 from mergekit_nb.weights.hashing import HASHED, Digest
 from mergekit_nb.weights.rooms import ROOMS
@@ -29,7 +29,6 @@ from mergekit_nb.weights.source import Source, entries, shape_of
 from mergekit_nb.weights.source import open as open_source
 from mergekit_nb.weights.view import Under
 
-Tick = Callable[[int], None]
 STEP = 16 * HASHED  # entries copied at once
 
 
@@ -198,5 +197,5 @@ def _named(name: str, factors: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]
     return {f"{t}/{side}{name}": pair[i] for t, pair in enumerate(factors) for side, i in sides}
 
 
-def _ignore(_: int) -> None:
+def _ignore(n: int = 1, before: bool = False) -> None:
     """Nobody counts."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mergekit_nb.engine.forms.form import kernels
-from mergekit_nb.weights.rooms import LARGEST, ROOMS
+from mergekit_nb.weights.rooms import LARGEST, LINE, ROOMS
 from mergekit_nb.weights.source import Checkpoint, Source
 
 OPEN = 64  # files at most that stay open
@@ -46,16 +47,19 @@ class Reader:
     Attributes:
         sources: the base and every expert.
         pinned: into memory that a GPU fetches from.
+        compiled: whether compiled code is loaded anyway.
     """
 
     sources: tuple[Source, ...]
     pinned: bool
+    compiled: bool
+    _alone: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @cached_property
     def _together(self) -> bool:
         """Whether all are files, and compiled code reads them."""
         files = all(type(source) is Checkpoint for source in self.sources)
-        return files and not self.pinned and kernels() is not None and kernels().read is not None
+        return files and self.compiled and not self.pinned and kernels().read is not None
 
     @cached_property
     def _files(self) -> dict[Path, Opened]:
@@ -69,11 +73,11 @@ class Reader:
         """Entries start..stop of one tensor in every model, flat, as stored; of files only until this thread reads again.
 
         Raises:
-            OSError: a file is gone, or was cut short since it was opened.
+            OSError: a file was gone before it was read, or was cut short since it was opened.
         """
         if self._together:
             where = self._where(name)
-            if int(where.widths.sum()) * (stop - start) <= LARGEST:
+            if int(where.widths.sum()) * (stop - start) + LINE * len(self.sources) <= LARGEST:
                 return self._read(where, name, start, stop - start)
         return [ROOMS.entries(i, source, name, start, stop, self.pinned) for i, source in enumerate(self.sources)]
 
@@ -91,13 +95,16 @@ class Reader:
         opened = [self._opened(file) for file in where.files]
         numbers = np.array([file.number for file in opened], np.int64)
         missed = kernels().read(numbers, where.begins + start * where.widths, size * where.widths, addresses)
-        if missed >= 0:
-            self.sources[missed].read_into(name, start, flats[missed])  # says what is wrong
+        if missed >= 0:  # this one says what is wrong, if it still is; those after it were not read
+            for source, flat in zip(self.sources[missed:], flats[missed:], strict=True):
+                source.read_into(name, start, flat)
         return flats
 
     def _opened(self, file: Path) -> Opened:
-        if file not in self._files:
-            while len(self._files) >= OPEN:
-                self._files.pop(next(iter(self._files)), None)  # a thread that reads it has it still
-            self._files[file] = Opened(file)
-        return self._files[file]
+        with self._alone:
+            found = self._files.get(file)
+            if found is None:
+                while len(self._files) >= OPEN:
+                    self._files.pop(next(iter(self._files)))  # a thread that reads it has it still
+                found = self._files[file] = Opened(file)
+            return found

@@ -38,7 +38,7 @@ def _compiled(method: Method, name: str, base: Tensor, vector: Tensor, dtype: to
     out = vector if dtype == torch.float32 and not adding else ROOMS.take("stored", vector.numel(), dtype)
     places = np.array([(t.data_ptr(), KINDS[t.dtype]) for t in (base, out)], np.int64)
     top = kernels().store(places, vector.numel(), adding, vector.numpy())
-    if torch.tensor(top, dtype=torch.int32).view(torch.float32) > torch.finfo(base.dtype).max / 2:
+    if not torch.tensor(top, dtype=torch.int32).view(torch.float32) <= torch.finfo(base.dtype).max / 2:  # or NaN
         check_range(method, name, base, vector)
     return out
 

@@ -75,7 +75,9 @@ def _rounds(portions: Portions, executor: Executor | None, tick: Tick, check: Ca
             _all(portions, executor, run, partial(portions.measured, done=done), tick, writing=False)
             check()
             _sum(portions, done)
-            shutil.rmtree(portions.measured(0, done).parent)  # megabytes a portion, on the disk of the result
+            shutil.rmtree(
+                portions.measured(0, done).parent, ignore_errors=True
+            )  # megabytes a portion, on the disk of the result
         else:
             tick(sum(_size(portions, place, False) for place in range(len(portions.job.runs))), before=True)
     _all(portions, executor, portions.write, portions.written, tick, writing=True)
@@ -109,7 +111,7 @@ def _by_workers(
     done: Callable[[int], None],
     listen: Callable[[], None],
 ) -> None:
-    """`run` these portions elsewhere; when one fails or all is cancelled, the others stop at their next piece."""
+    """`run` these portions elsewhere; when one fails or all is cancelled, the others stop at their next run of pieces."""
 
     def stopping(look: Callable, *args) -> None:
         try:

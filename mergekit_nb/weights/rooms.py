@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mergekit_nb.weights.source import Checkpoint, Source, entries
 
-LARGEST = 1 << 25  # bytes worth keeping; more is given back at once
+LARGEST = 1 << 25  # bytes worth keeping for one purpose; more is given back at once
 LINE = 64  # bytes of a cache line
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mergekit_nb as mk
-from mergekit_nb.engine import pieces
+from mergekit_nb.engine import fast, pieces
 from mergekit_nb.maths import histogram
 from mergekit_nb.methods import Dare, Emr, Lines, TallMasks, TaskArithmetic, Ties
 from mergekit_nb.weights import shards
@@ -56,6 +56,20 @@ def test_pieces_portions_and_threads_change_no_byte(models, tmp_path, method, mo
     assert contents(tmp_path / "one") == expected
     assert contents(tmp_path / "threads") == expected
     assert len([name for name in expected if name.endswith("index.json")]) >= 1
+
+
+@pytest.mark.parametrize(
+    "method", ["average", "task_arithmetic", "emr", "ties", "pcb", Ties(scope="tensor", density=0.3)], ids=label
+)
+def test_compiled_forms_in_runs_of_pieces_and_threads_change_no_byte(models, tmp_path, method, monkeypatch):
+    mk.merge(method, *models).save(tmp_path / "memory", shard_size=400_000)
+    monkeypatch.setattr(fast, "WORTH", 0)
+    monkeypatch.setattr(pieces, "WORTH", 0)
+    monkeypatch.setattr(pieces, "RUN", 150_000)
+    monkeypatch.setattr(pieces, "threads", lambda: 3)
+    mk.merge(method, *models, out=tmp_path / "compiled", memory="100MB", shard_size=400_000)
+    mk.merge(method, *models).save(tmp_path / "again", shard_size=400_000)
+    assert contents(tmp_path / "compiled") == contents(tmp_path / "again") == contents(tmp_path / "memory")
 
 
 @pytest.mark.parametrize("method", WHOLE, ids=label)

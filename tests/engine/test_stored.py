@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import mergekit_nb as mk
+from mergekit_nb.engine import fast
 from mergekit_nb.engine.stored import stored
 from mergekit_nb.methods import Emr
 from mergekit_nb.weights.rooms import ROOMS
@@ -55,21 +59,29 @@ def test_what_the_dtype_cannot_hold_is_refused(compiled):
     assert stored(Emr(), "w", base, vector, torch.float32, True, compiled)[7] == 0
 
 
-def test_a_thread_uses_its_rooms_again_and_other_threads_have_others():
-    from concurrent.futures import ThreadPoolExecutor
+def test_what_is_no_number_any_more_is_refused():
+    base, vector = torch.zeros(3000), torch.zeros(3000)
+    vector[7] = torch.nan
+    for compiled in (True, False):
+        with pytest.raises(ValueError, match="1 of 3000 weights in w too large for float32"):
+            stored(Emr(), "w", base, vector, torch.float32, True, compiled)
 
+
+def test_a_thread_uses_its_rooms_again_and_other_threads_have_others():
     with ROOMS.lent():
         one, two = (ROOMS.take("test", 1000, torch.float32).data_ptr() for _ in range(2))
-    with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(lambda: ROOMS.take("test", 1000, torch.float32).data_ptr()).result()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(lambda: ROOMS.take("test", 1000, torch.float32).data_ptr()).result()
     assert one == two != other
 
 
-def test_a_merge_gives_back_the_memory_it_read_into(base, experts, tmp_path):
-    from safetensors.torch import save_file
-
-    save_file(base, tmp_path / "base.safetensors")
-    mk.merge("emr", tmp_path / "base.safetensors", experts)
-    mk.merge("emr", tmp_path / "base.safetensors", experts, out=tmp_path / "out")
+def test_a_merge_gives_back_the_memory_it_read_into(base, experts, tmp_path, monkeypatch):
+    monkeypatch.setattr(fast, "WORTH", 0)
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("base", *experts)}
+    for name, weights in {"base": base, **experts}.items():
+        save_file(weights, files[name])
+    start = files.pop("base")
+    mk.merge("emr", start, files)
+    mk.merge("emr", start, files, out=tmp_path / "out")
     assert not ROOMS.kept
     assert not ROOMS.cut

@@ -18,7 +18,7 @@ ROOM = 8  # of so many entries one may be near; where more are, digits are count
 def threshold(rows: Rows, keep: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Of every task the magnitude from which on exactly `keep` entries stay, and how many equal to it may.
 
-    Where all that are equal may stay, the number is that of all entries. None where an entry is NaN or infinite.
+    Where all that are equal may stay, the number is that of all entries. None may be where an entry is NaN or infinite.
 
     Args:
         keep: at least 1, at most as many as there are.
