@@ -67,9 +67,9 @@ QUICK = [Size(BY_EXPERTS, "experts", vision(192), experts, torch.float32) for ex
 ]
 
 
-def measure(size: Size, runs: int) -> list[dict]:
+def measure(size: Size, at: Path, runs: int) -> list[dict]:
     """A row for every job: what it took, and the GB of all inputs."""
-    family = write(BUILD.with_name("growth") / size.folder, size.shapes, size.experts, size.dtype)
+    family = write(at / size.folder, size.shapes, size.experts, size.dtype)
     *_, found = rounds(family, JOBS, runs)
     about = {"grows": size.grows, "experts": size.experts, "entries": family.entries}
     about["gb"] = family.nbytes * (size.experts + 1) / 1e9
@@ -82,23 +82,24 @@ def main() -> None:
     parser.add_argument("--disk", type=float, default=20e9, help="bytes that may lie on the disk at once")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run?")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "growth.json")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/growth.json")
     asked = parser.parse_args()
-    sizes = QUICK if asked.quick else SIZES
+    sizes, here = (QUICK, "growth-quick") if asked.quick else (SIZES, "growth")
+    at, out = BUILD.with_name(here), asked.out or HERE / "results" / f"{here}.json"
     left_out = [f"{s.entries / 1e9:.1f} B weights: {s.disk / 1e9:.0f} GB of disk" for s in sizes if s.disk > asked.disk]
     found = {"machine": machine(), "runs": asked.runs, "left out": left_out, "rows": []}
-    asked.out.parent.mkdir(exist_ok=True, parents=True)
+    out.parent.mkdir(exist_ok=True, parents=True)
     try:
         for place, size in enumerate(sizes):
             if size.disk > asked.disk:
                 continue
-            found["rows"] += measure(size, asked.runs)
-            asked.out.write_text(json.dumps(found, indent=1) + "\n")
+            found["rows"] += measure(size, at, asked.runs)
+            out.write_text(json.dumps(found, indent=1) + "\n")
             if size.folder not in {later.folder for later in sizes[place + 1 :]}:
-                shutil.rmtree(BUILD.with_name("growth") / size.folder)
+                shutil.rmtree(at / size.folder)
     finally:
-        shutil.rmtree(BUILD.with_name("growth"), ignore_errors=True)
-    growth(found).write_image(asked.out.with_suffix(".png"), scale=2)
+        shutil.rmtree(at, ignore_errors=True)
+    growth(found).write_image(out.with_suffix(".png"), scale=2)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 METHODS = ("task_arithmetic", "emr", "ties", "pcb")
-ENTRIES, TENSORS, TASKS = 2_000_000, 24, "abcd"  # 192 MB a model: ten portions
+ENTRIES, TENSORS, TASKS = 2_000_000, 24, "abcd"  # 192 MB a model: twelve portions
 
 
 def models(folder: Path, seed: int) -> list[str]:

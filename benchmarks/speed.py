@@ -66,12 +66,16 @@ def _fewer(jobs: dict[str, dict], job: str, rival: str) -> str:
         return "–"
     ratio, sign = jobs[rival]["cpu"] / jobs[job]["cpu"], "> " if "failed" in jobs[rival] else ""
     open_end = bool(sign) and ratio < FEWER
-    return f"{sign}{_rounded(ratio)} × {'**unknown**' if open_end else _reached(ratio >= FEWER)}"
+    reached = ratio >= FEWER and "failed" not in jobs[job]
+    return f"{sign}{_rounded(ratio)} × {'**unknown**' if open_end else _reached(reached)}"
 
 
 def _room(jobs: dict[str, dict]) -> str:
-    most = max((took["above_import_mb"] for job, took in jobs.items() if job in WALL and "wall" in took), default=None)
-    return "–" if most is None else f"{_rounded(most)} MB {_reached(most < ROOM)}"
+    ours = [took for job, took in jobs.items() if job in WALL and "wall" in took]
+    if not ours:
+        return "–"
+    most = max(took["above_import_mb"] for took in ours)
+    return f"{_rounded(most)} MB {_reached(most < ROOM and not any('failed' in took for took in ours))}"
 
 
 def _reached(yes: bool) -> str:

@@ -232,8 +232,7 @@ def fitting(work: Work, do: Callable, piece: Piece, *rest) -> Measured | Merged:
     if work.method.grain == "entry" and middle > piece.start:
         halves = (piece._replace(stop=middle), piece._replace(start=middle))
         return joined(*(kept(fitting(work, do, half, *rest)) for half in halves))
-    if "told" not in work.__dict__:
-        work.__dict__["told"] = True  # once a merge is enough
+    if work.__dict__.setdefault("told", piece) is piece:  # once a merge is enough
         warnings.warn(
             f"{work.device} has too little free memory for {piece.name}: merged on the CPU instead", stacklevel=2
         )

@@ -53,10 +53,25 @@ def test_a_job_that_fails_is_told_and_not_tried_again(monkeypatch, scripts):
 def test_what_was_measured_before_on_this_machine_is_kept(tmp_path, monkeypatch, scripts):
     bench, out = scripts("bench"), tmp_path / "bench.json"
     small, large = list(bench.WORK)[:2]
-    out.write_text(json.dumps({"machine": "this", "work": {small: 1, large: 2, "no more": 3}}))
-    for machine, kept in (("this", {large: 2}), ("another", {})):
+    work, peers = {small: 1, large: 2, "no more": 3}, {"mergekit": {"mergekit": "0"}}
+    for torch_then, machine, kept in (
+        (torch.__version__, "this", True),
+        (torch.__version__, "other", False),
+        ("0", "this", False),
+    ):
+        out.write_text(json.dumps({"machine": "this", "torch": torch_then, "peers": peers, "work": work}))
         monkeypatch.setattr(bench, "machine", lambda name=machine: name)
-        assert bench.begun(out, [small], peers=False)["work"] == kept
+        found = bench.begun(out, [small], peers=False)
+        assert found["work"] == ({large: 2} if kept else {})
+        assert found["peers"] == (peers if kept else {})
+
+
+def test_a_job_of_ours_that_failed_has_reached_nothing(scripts):
+    speed = scripts("speed")
+    jobs = {"limit": TOOK, "EMR, ours": {**TOOK, "failed": "killed"}, "EMR, authors": {**TOOK, "cpu": 1e6}}
+    cells = [row[1] for row in speed.targets({"work": {"w": {"jobs": jobs}}})[1:]]
+    assert len(cells) == 3
+    assert all("missed" in cell for cell in cells)
 
 
 def test_medians_are_told_after_every_round_and_the_first_is_not_counted(monkeypatch, scripts):
