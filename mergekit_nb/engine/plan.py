@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from operator import attrgetter
 
 import torch
 
 from mergekit_nb.engine import budget
+from mergekit_nb.engine.forms.form import KINDS
 from mergekit_nb.engine.pieces import Work, most_entries
 from mergekit_nb.weights.hashing import HASHED
 from mergekit_nb.weights.match import Match
 from mergekit_nb.weights.source import dtype_of, nbytes_of, shape_of
 
 COPIES = 10  # task-vector stacks that a method's intermediate results come to, at most
+RESULTS = 3  # vectors of one task that a compiled form makes, at most
 # entries of a piece: on a CPU those of nine models and their result lie in its caches; a GPU is asked more seldom
 LARGEST = {"cpu": 1 << 17}
 ELSEWHERE = 1 << 19
@@ -70,9 +73,16 @@ def read_once(work: Work) -> int:
 
 def entry_bytes(work: Work) -> int:
     """Bytes that one entry takes while it is merged: as stored in every model, and in the method's intermediate results."""
-    sources = (work.taus.base, *work.taus.experts.values())
-    stored = max(sum(dtype_of(source, name).itemsize for source in sources) for name in work.taus.names)
-    return stored + COPIES * len(work.taus.tasks) * work.dtype.itemsize
+    sources, tasks = (work.taus.base, *work.taus.experts.values()), len(work.taus.tasks)
+    compiled = work.fast is not None and work.device.type == "cpu"
+    width = _compiled if compiled else attrgetter("itemsize")
+    read = max(sum(width(dtype_of(source, name)) for source in sources) for name in work.taus.names)
+    return read + (RESULTS * work.dtype.itemsize + tasks if compiled else COPIES * tasks * work.dtype.itemsize)
+
+
+def _compiled(stored: torch.dtype) -> int:
+    """Bytes of an entry that compiled loops read; as it is stored, and again in float32 where they do not read that."""
+    return stored.itemsize if stored in KINDS else stored.itemsize + torch.float32.itemsize
 
 
 def fitting(work: Work, memory: str | int | None, threads: int) -> tuple[int, int, int]:

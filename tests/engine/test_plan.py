@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import mergekit_nb as mk
-from mergekit_nb.engine import budget
+from mergekit_nb.engine import budget, fast
 from mergekit_nb.progress import ticker
 from tests.engine.models_on_disk import SHAPES, contents, write_models
 
@@ -93,3 +93,17 @@ def test_memory_shapes_pieces_and_threads(models, monkeypatch):
     assert wide.threads == 8
     assert wide.most > tight.most
     assert mk.plan("tsv", *models).threads == 1  # whole tensors take all cores by themselves
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_compiled_loops_hold_no_stacks_of_task_vectors(dtype, monkeypatch):
+    base = {"embedding": torch.zeros(5_000_000, dtype=dtype)}
+    experts = {task: {"embedding": torch.ones(5_000_000, dtype=dtype)} for task in "abc"}
+    asked = {"scope": "tensor", "density": 0.2, "memory": "260MB"}
+    read = 4 * (dtype.itemsize + (4 if dtype == torch.float16 else 0))  # as stored; again where loops read only float32
+    plan = mk.plan("ties", base, experts, **asked)
+    assert plan.whole
+    assert read < (plan.holds - 64e6) / 5e6 / plan.threads < read + 20
+    monkeypatch.setattr(fast, "kernels", lambda: None)
+    with pytest.raises(ValueError, match="cannot hold ties of 3 experts in whole tensors"):
+        mk.plan("ties", base, experts, **asked)
