@@ -168,35 +168,30 @@ def _own(work: Work, totals: Totals, hashed: Digest | None, piece: Piece) -> pie
 
 
 def _each(executor: Executor | None, work: Work, job: Callable[[Piece], Result]) -> Iterator[tuple[Piece, Result]]:
-    """`job` of every piece of the model, in order; an executor gets a tensor at a time."""
-    if executor is not None:
-        for done in by_executor(executor, partial(_tensor, work, job), work.taus.names):
-            yield from done
-        return
-    pieces = list(work.pieces(work.taus.names))
-    yield from zip(pieces, by_threads(job, pieces, busy(work)), strict=True)
+    """`job` of every piece of the model, in order."""
+    return _all(executor, work, Work.pieces, job)
 
 
 def _runs(
     executor: Executor | None, work: Work, job: Callable[[list[Piece]], Gathered]
 ) -> Iterator[tuple[list[Piece], Gathered]]:
-    """`job` of every run of pieces of the model, in order; an executor gets a tensor at a time."""
+    """`job` of every run of pieces of the model, in order."""
+    return _all(executor, work, Work.runs, job)
+
+
+def _all(executor: Executor | None, work: Work, cut: Callable, job: Callable) -> Iterator[tuple]:
+    """What the model is cut into, with `job` of it, in order; an executor gets a tensor at a time."""
     if executor is not None:
-        for done in by_executor(executor, partial(_tensor_runs, work, job), work.taus.names):
+        for done in by_executor(executor, partial(_tensor, work, cut, job), work.taus.names):
             yield from done
         return
-    runs = list(work.runs(work.taus.names))
-    yield from zip(runs, by_threads(job, runs, busy(work)), strict=True)
+    items = list(cut(work, work.taus.names))
+    yield from zip(items, by_threads(job, items, busy(work)), strict=True)
 
 
-def _tensor_runs(work: Work, job: Callable[[list[Piece]], Gathered], name: str) -> list[tuple[list[Piece], Gathered]]:
+def _tensor(work: Work, cut: Callable, job: Callable, name: str) -> list[tuple]:
     with ROOMS.lent():
-        return [(run, job(run)) for run in work.runs([name])]
-
-
-def _tensor(work: Work, job: Callable[[Piece], Result], name: str) -> list[tuple[Piece, Result]]:
-    with ROOMS.lent():
-        return [(piece, job(piece)) for piece in work.pieces([name])]
+        return [(item, job(item)) for item in cut(work, [name])]
 
 
 def _opened(base, experts) -> tuple[Source, dict[str, Source]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mergekit_nb.kernels.rows import MAGNITUDE, subtract
+from mergekit_nb.kernels.rows import INFINITE, MAGNITUDE, subtract
 
 PART = 1024  # entries of one task at a time
 DIGIT, LAST = 16, np.int32(0xFFFF)  # as in maths.histogram, and the bits of the last digit
@@ -28,7 +28,6 @@ P3, P4, P5 = np.float32(0.05550713275065569), np.float32(0.009675541502625113), 
 THIRD = np.float32(1 / 3)
 LOG2_E = 1.4426950408889634
 COUNT_FIRST, COUNT_SECOND, MERGE = 0, 1, 2
-INFINITE = np.int32(0x7F800000)  # the bits of infinity; those of a NaN are above
 SMALLEST = np.float32(1e-12)  # as maths.compete.SMALLEST
 
 

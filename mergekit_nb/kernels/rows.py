@@ -10,6 +10,7 @@ from numba.extending import intrinsic
 
 BLOCK = 2048  # entries of one task at a time: 8 KB, a multiple of 8 so that packed masks meet at whole bytes
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
+INFINITE = np.int32(0x7F800000)  # the bits of infinity; those of a NaN are above
 FLOAT32, BFLOAT16 = 0, 1  # how a tensor is stored
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mergekit_nb.kernels.rows import BLOCK, MAGNITUDE, subtract
+from mergekit_nb.kernels.rows import BLOCK, INFINITE, MAGNITUDE, subtract
 
 DIGIT = np.uint32(16)  # as in maths.histogram
 LAST = np.uint32((1 << 16) - 1)
 UNSIGNED = np.uint32(MAGNITUDE)  # an index without a sign needs no check that it is none
-INFINITE = np.int32(0x7F800000)  # the bits of infinity; those of a NaN are above
 TOGETHER = 8  # entries looked at together for the few that matter
 
 
