@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,9 @@ from mergekit_nb.engine.read import Reader
 from mergekit_nb.engine.stored import stored
 from mergekit_nb.engine.workers import threads
 from mergekit_nb.methods.base import Method, Totals, size_of
-from mergekit_nb.weights.hashing import HASHED, Digest, hashes
+from mergekit_nb.weights.hashing import HASHED, Digest, digest, parts_of
 from mergekit_nb.weights.modulators import pack
+from mergekit_nb.weights.rooms import ROOMS
 from mergekit_nb.weights.site import Site
 from mergekit_nb.weights.source import dtype_of, shape_of
 from mergekit_nb.weights.task_vectors import TaskVectors
@@ -107,10 +109,20 @@ class Work:
         sources = (self.taus.base, *self.taus.experts.values())
         return Reader(sources, self.device.type == "cuda", self.fast is not None and self.device.type == "cpu")
 
+    @cached_property
+    def _known(self) -> dict[str, tuple[Site, int]]:
+        return {}
+
+    def _tensor(self, name: str) -> tuple[Site, int]:
+        """Where a tensor lives, and how many bytes one entry of it takes in all models: found once, not for every piece."""
+        if name not in self._known:
+            sources = (self.taus.base, *self.taus.experts.values())
+            self._known[name] = self.taus.site(name), sum(dtype_of(source, name).itemsize for source in sources)
+        return self._known[name]
+
     def __getstate__(self) -> dict:
-        return {
-            name: value for name, value in self.__dict__.items() if name not in ("fast", "reader", "told")
-        }  # every worker finds its own
+        own = ("fast", "reader", "told", "_known")  # every worker finds its own
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def pieces(self, names: Iterable[str]) -> Iterator[Piece]:
         """All pieces of these tensors, in order; an empty tensor is one piece."""
@@ -132,12 +144,11 @@ class Work:
 
     def size(self, name: str) -> int:
         """Number of entries of one tensor."""
-        return self.taus.site(name).size
+        return self._tensor(name)[0].size
 
     def nbytes(self, piece: Piece) -> int:
         """How many bytes are read for a piece."""
-        width = sum(dtype_of(source, piece.name).itemsize for source in (self.taus.base, *self.taus.experts.values()))
-        return (piece.stop - piece.start) * width
+        return (piece.stop - piece.start) * self._tensor(piece.name)[1]
 
     @torch.no_grad()
     def measure(self, piece: Piece, totals: Totals, hashed: Digest | None = None) -> Measured:
@@ -205,7 +216,7 @@ class Work:
         return piece.start == 0 and piece.stop == self.size(piece.name)
 
     def _site(self, piece: Piece) -> Site:
-        site = self.taus.site(piece.name)
+        site, _ = self._tensor(piece.name)
         return site if self._whole(piece) else site.piece(piece.start, piece.stop)
 
     def _stack(self, piece: Piece, base: Tensor, experts: list[Tensor]) -> Tensor:
@@ -216,7 +227,14 @@ class Work:
 
 
 def _hashes(base: Tensor, experts: list[Tensor], kind: Digest | None) -> list[bytes]:
-    return [hashes(flat, kind) for flat in (base, *experts)] if kind else []
+    if kind is None:
+        return []
+    parts = ROOMS.once("hashed", [base, *experts], _parts)
+    return [b"".join(digest(kind, part) for part in flat) for flat in parts]
+
+
+def _parts(flats: list[Tensor]) -> list[list[np.ndarray]]:
+    return [parts_of(flat) for flat in flats]
 
 
 def fitting(work: Work, do: Callable, piece: Piece, *rest) -> Measured | Merged:

@@ -91,7 +91,7 @@ class Reader:
 
     def _read(self, where: Where, name: str, start: int, size: int) -> list[Tensor]:
         flats = ROOMS.several(size, where.dtypes)
-        addresses = np.array([flat.data_ptr() for flat in flats], np.int64)
+        addresses = ROOMS.once("addresses", flats, _addresses)
         opened = [self._opened(file) for file in where.files]
         numbers = np.array([file.number for file in opened], np.int64)
         missed = kernels().read(numbers, where.begins + start * where.widths, size * where.widths, addresses)
@@ -108,3 +108,7 @@ class Reader:
                     self._files.pop(next(iter(self._files)))  # a thread that reads it has it still
                 found = self._files[file] = Opened(file)
             return found
+
+
+def _addresses(flats: list[Tensor]) -> np.ndarray:
+    return np.array([flat.data_ptr() for flat in flats], np.int64)

@@ -12,6 +12,10 @@ from mergekit_nb.methods.base import Method
 from mergekit_nb.weights.merged import added
 from mergekit_nb.weights.rooms import ROOMS
 
+# the bits of half the largest number
+HALF = {
+    dtype: torch.tensor(torch.finfo(dtype).max / 2, dtype=torch.float32).view(torch.int32).item() for dtype in KINDS
+}
 NARROW = 1e30  # dtypes that end below this (float16, float8) overflow in earnest
 
 
@@ -38,7 +42,7 @@ def _compiled(method: Method, name: str, base: Tensor, vector: Tensor, dtype: to
     out = vector if dtype == torch.float32 and not adding else ROOMS.take("stored", vector.numel(), dtype)
     places = np.array([(t.data_ptr(), KINDS[t.dtype]) for t in (base, out)], np.int64)
     top = kernels().store(places, vector.numel(), adding, vector.numpy())
-    if not torch.tensor(top, dtype=torch.int32).view(torch.float32) <= torch.finfo(base.dtype).max / 2:  # or NaN
+    if top > HALF[base.dtype]:  # or NaN
         check_range(method, name, base, vector)
     return out
 

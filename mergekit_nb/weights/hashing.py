@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import xxhash
 from torch import Tensor
@@ -30,7 +31,7 @@ def digest_of(hashes: bool | str) -> Digest | None:
     raise ValueError(f'hashes is True, False or "sha256"; got {hashes!r}')
 
 
-def digest(kind: Digest, content: bytes | memoryview) -> bytes:
+def digest(kind: Digest, content: bytes | np.ndarray) -> bytes:
     """The hash of some bytes."""
     return hashlib.sha256(content).digest() if kind == "sha256" else xxhash.xxh3_128_digest(content)
 
@@ -40,9 +41,14 @@ def hashes(flat: Tensor, kind: Digest) -> bytes:
 
     Pieces of a tensor that begin at multiples of 65 536 give pieces of its hashes, in any order and on any machine.
     """
+    return b"".join(digest(kind, part) for part in parts_of(flat))
+
+
+def parts_of(flat: Tensor) -> list[np.ndarray]:
+    """The bytes of every 65 536 entries that follow each other; not copied where they lie on the CPU, one after the other."""
     raw = flat.detach().cpu().contiguous().view(torch.uint8).numpy()
     step = HASHED * flat.element_size()
-    return b"".join(digest(kind, raw[i : i + step]) for i in range(0, len(raw), step))
+    return [raw[i : i + step] for i in range(0, len(raw), step)]
 
 
 def fingerprint(source: Source, kind: Digest = "xxh3_128", known: Mapping[str, str] | None = None) -> str:

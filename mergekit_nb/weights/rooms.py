@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,15 @@ from mergekit_nb.weights.source import Checkpoint, Source, entries
 
 LARGEST = 1 << 25  # bytes worth keeping for one purpose; more is given back at once
 LINE = 64  # bytes of a cache line
+CUTS = 64  # ways of cutting a room that are worth keeping
+Made = TypeVar("Made")
+
+
+class Cut(NamedTuple):
+    """A room cut into flat tensors, and what was made of them."""
+
+    flats: list[Tensor]
+    made: dict[Hashable, object]
 
 
 class Rooms(threading.local):
@@ -20,7 +30,8 @@ class Rooms(threading.local):
 
     def __init__(self) -> None:
         self.kept: dict[object, Tensor] = {}
-        self.cut: dict[tuple, list[Tensor]] = {}
+        self.cuts: dict[tuple, Cut] = {}
+        self.latest: Cut | None = None
 
     def take(self, purpose: object, size: int, dtype: torch.dtype, pinned: bool = False) -> Tensor:
         """A flat tensor, not cleared: this thread's until it takes one for the same purpose again."""
@@ -34,12 +45,31 @@ class Rooms(threading.local):
 
     def several(self, size: int, dtypes: tuple[torch.dtype, ...]) -> list[Tensor]:
         """Flat tensors of one size, not cleared: this thread's until it takes some again."""
-        if (size, dtypes) not in self.cut:
-            widths = [-(-size * dtype.itemsize // LINE) * LINE for dtype in dtypes]
-            whole = self.take("several", sum(widths), torch.uint8)
-            parts = zip(whole.split(widths), dtypes, strict=True)
-            self.cut = {(size, dtypes): [part[: size * dtype.itemsize].view(dtype) for part, dtype in parts]}
-        return self.cut[size, dtypes]
+        if (size, dtypes) not in self.cuts:
+            self._cut(size, dtypes)
+        self.latest = self.cuts[size, dtypes]
+        return self.latest.flats
+
+    def _cut(self, size: int, dtypes: tuple[torch.dtype, ...]) -> None:
+        widths = [-(-size * dtype.itemsize // LINE) * LINE for dtype in dtypes]
+        before, whole = self.kept.get("several"), self.take("several", sum(widths), torch.uint8)
+        if self.kept.get("several") is not before or len(self.cuts) == CUTS:
+            self.cuts = {}  # of memory that is not used any more, or too many
+        parts = zip(whole.split(widths), dtypes, strict=True)
+        self.cuts[size, dtypes] = Cut([part[: size * dtype.itemsize].view(dtype) for part, dtype in parts], {})
+
+    def once(self, purpose: Hashable, flats: list[Tensor], make: Callable[[list[Tensor]], Made]) -> Made:
+        """`make(flats)`; of what `several` gave it is made once, as long as this memory is used: it must not copy entries."""
+        cut = self.latest
+        if (
+            cut is None
+            or len(cut.flats) != len(flats)
+            or any(a is not b for a, b in zip(cut.flats, flats, strict=True))
+        ):
+            return make(flats)
+        if purpose not in cut.made:
+            cut.made[purpose] = make(flats)
+        return cut.made[purpose]
 
     def entries(
         self, purpose: object, source: Source, name: str, start: int, stop: int, pinned: bool = False
@@ -57,7 +87,7 @@ class Rooms(threading.local):
         try:
             yield
         finally:
-            self.kept, self.cut = {}, {}
+            self.kept, self.cuts, self.latest = {}, {}, None
 
 
 ROOMS = Rooms()

@@ -101,11 +101,18 @@ class Shard:
         """Write entries of one tensor, from its entry `start` on; any thread may."""
         assert flat.dtype == self._widths[name], f"{name} is {flat.dtype}, announced as {self._widths[name]}"
         raw = flat.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        left = raw.data
-        with _named(self.file), self._lock:
-            self._stream.seek(self._begins[name] + start * flat.element_size())
+        left, at = raw.data, self._begins[name] + start * flat.element_size()
+        with _named(self.file):
             while left:
-                left = left[self._stream.write(left) :]
+                count = self._write(left, at)
+                left, at = left[count:], at + count
+
+    def _write(self, content: memoryview, at: int) -> int:
+        if hasattr(os, "pwrite"):  # threads need not wait for each other
+            return os.pwrite(self._stream.fileno(), content, at)
+        with self._lock:
+            self._stream.seek(at)
+            return self._stream.write(content)
 
     def __enter__(self) -> Shard:
         return self

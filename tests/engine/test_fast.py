@@ -155,7 +155,7 @@ def merged(work: pieces.Work) -> torch.Tensor:
 def test_a_sampled_bracket_finds_the_entries_that_sorting_finds(kind, keep, monkeypatch):
     monkeypatch.setattr(select, "SAMPLE", 300)
     base, experts = models(5000, keep, kind)
-    rows = Rows(base, experts)
+    rows = Rows.of(base, experts)
     values, equals = select.threshold(rows, keep)
     for tau, value, equal in zip((expert - base for expert in experts), values, equals, strict=True):
         sizes = tau.abs()
@@ -167,7 +167,7 @@ def test_a_sampled_bracket_finds_the_entries_that_sorting_finds(kind, keep, monk
 
 def test_a_bracket_that_misses_is_replaced_by_counting(monkeypatch):
     base, experts = models(5000, 3, "tuned")
-    rows, whole = Rows(base, experts), select.threshold(Rows(base, experts), 1000)
+    rows, whole = Rows.of(base, experts), select.threshold(Rows.of(base, experts), 1000)
     monkeypatch.setattr(select, "SAMPLE", 300)
     missed = (np.zeros(3, np.uint32), np.ones(3, np.uint32))
     monkeypatch.setattr(select, "_bracket", lambda *_: missed)

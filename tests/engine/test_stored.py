@@ -74,6 +74,24 @@ def test_a_thread_uses_its_rooms_again_and_other_threads_have_others():
     assert one == two != other
 
 
+def test_what_is_made_of_a_room_is_made_once_and_anew_for_other_memory():
+    made = []
+
+    def make(flats):
+        made.append([flat.data_ptr() for flat in flats])
+        return made[-1]
+
+    with ROOMS.lent():
+        small = ROOMS.several(100, (torch.float32, torch.bfloat16))
+        assert ROOMS.once("test", small, make) is ROOMS.once("test", list(small), make)
+        assert ROOMS.once("test", [torch.zeros(2), torch.zeros(2)], make) is made[1]  # not of the room
+        large = ROOMS.several(1 << 20, (torch.float32, torch.bfloat16))  # the room has to be larger now
+        assert ROOMS.once("test", large, make) == [flat.data_ptr() for flat in large]
+        again = ROOMS.several(100, (torch.float32, torch.bfloat16))
+        assert ROOMS.once("test", again, make) == [flat.data_ptr() for flat in again]
+    assert len(made) == 4
+
+
 def test_a_merge_gives_back_the_memory_it_read_into(base, experts, tmp_path, monkeypatch):
     monkeypatch.setattr(fast, "WORTH", 0)
     files = {name: tmp_path / f"{name}.safetensors" for name in ("base", *experts)}
@@ -83,4 +101,5 @@ def test_a_merge_gives_back_the_memory_it_read_into(base, experts, tmp_path, mon
     mk.merge("emr", start, files)
     mk.merge("emr", start, files, out=tmp_path / "out")
     assert not ROOMS.kept
-    assert not ROOMS.cut
+    assert not ROOMS.cuts
+    assert ROOMS.latest is None

@@ -16,7 +16,7 @@ class FastEmr(Fast):
     suits = Emr
 
     def finish(self, site, base, experts, totals):
-        rows = Rows(base, experts)
+        rows = Rows.of(base, experts)
         vector, width = ROOMS.take("vector", rows.size, torch.float32), -(-rows.size // 8)
         packed = ROOMS.take("masks", rows.tasks * width, torch.uint8).reshape(rows.tasks, width)
         sums = torch.zeros(2, rows.tasks, 256, dtype=torch.int64)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mergekit_nb.maths import histogram
 from mergekit_nb.methods.base import Method, Totals
+from mergekit_nb.weights.rooms import ROOMS
 from mergekit_nb.weights.site import Site
 
 
@@ -81,16 +82,23 @@ class Fast(ABC):
         """As `Method.merge`, in float32, flat; and with it the late round."""
 
 
+INFINITE = torch.tensor(torch.inf).view(torch.int32).item()
 KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as in kernels.rows
 
 
 class Rows:
     """Flat tensors, where they lie and how they are stored; they are kept alive while they are looked at."""
 
-    def __init__(self, base: Tensor, experts: list[Tensor]):
-        self.tensors = [_compiled(t.detach()).contiguous() for t in (base, *experts)]
+    def __init__(self, flats: list[Tensor]):
+        self.tensors = [_compiled(t.detach()).contiguous() for t in flats]
         self.addresses = np.array([(t.data_ptr(), KINDS[t.dtype]) for t in self.tensors], np.int64)
-        self.size, self.tasks = base.numel(), len(experts)
+        self.size, self.tasks = flats[0].numel(), len(flats) - 1
+
+    @classmethod
+    def of(cls, base: Tensor, experts: list[Tensor]) -> Rows:
+        """The rows of a piece."""
+        flats = [base, *experts]
+        return ROOMS.once(cls, flats, cls) if all(flat.dtype in KINDS for flat in flats) else cls(flats)
 
 
 def _compiled(tensor: Tensor) -> Tensor:
@@ -98,7 +106,8 @@ def _compiled(tensor: Tensor) -> Tensor:
 
 
 def finite(top: int) -> bool:
-    return top < torch.tensor(torch.inf).view(torch.int32).item()
+    """Whether the largest magnitude, of which these are the bits, is a number."""
+    return top < INFINITE
 
 
 def fold(total: dict[str, Tensor], parts: Mapping[str, Tensor]) -> None:

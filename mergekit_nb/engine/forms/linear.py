@@ -16,7 +16,7 @@ class FastSum(Fast):
     suits = TaskArithmetic
 
     def finish(self, site, base, experts, totals):
-        return self._added(Rows(base, experts), self.method.weights, self.method.scale, 1)
+        return self._added(Rows.of(base, experts), self.method.weights, self.method.scale, 1)
 
     def _added(self, rows: Rows, weights, scale: float, divisor: int) -> Finished | None:
         vector = ROOMS.take("vector", rows.size, torch.float32)
@@ -32,4 +32,4 @@ class FastAverage(FastSum):
     suits = Average
 
     def finish(self, site, base, experts, totals):
-        return self._added(Rows(base, experts), None, 1, len(experts))
+        return self._added(Rows.of(base, experts), None, 1, len(experts))

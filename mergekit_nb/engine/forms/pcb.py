@@ -85,7 +85,7 @@ class FastPcb(Fast):
         return parts if self.add(site, base, experts, totals, parts) else None
 
     def add(self, site, base, experts, totals, parts):
-        rows, before = Rows(base, experts), self.method._range_rounds(torch.float32)
+        rows, before = Rows.of(base, experts), self.method._range_rounds(torch.float32)
         if rows.tasks > LARGEST_EXPONENT:
             return False
         name, ranks = "scores" if len(totals) >= before else "range", 1 if len(totals) in (0, before) else 2
@@ -101,7 +101,7 @@ class FastPcb(Fast):
         return True
 
     def finish(self, site, base, experts, totals):
-        rows = Rows(base, experts)
+        rows = Rows.of(base, experts)
         if rows.tasks > LARGEST_EXPONENT:
             return None
         known, scale = self._known(totals), self.method.scale

@@ -36,7 +36,7 @@ class FastTies(Fast):
         return found is not None
 
     def measure(self, site, base, experts, totals, counts=None):
-        method, rows, done = self.method, Rows(base, experts), len(totals)
+        method, rows, done = self.method, Rows.of(base, experts), len(totals)
         if done == method._trim_rounds(torch.float32):
             voting = numbers(self._voting(), rows.tasks)
             top, signs = kernels().majority(rows.addresses, rows.size, *self._kept(rows, totals), voting)
@@ -45,7 +45,7 @@ class FastTies(Fast):
         return None if counts is None else {"counts": counts, "size": torch.tensor(site.size)}
 
     def finish(self, site, base, experts, totals):
-        method, rows = self.method, Rows(base, experts)
+        method, rows = self.method, Rows.of(base, experts)
         kept = self._kept(rows, totals)
         if kept is None:
             return None
