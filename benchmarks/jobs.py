@@ -1,6 +1,6 @@
 """One job of the benchmark, in a process of its own: `python jobs.py JOB FAMILY.json OUT`.
 
-Prints two lines of JSON: where it stood when all was imported and ready, and what the merge took. Runs in the project's
+Prints two lines of JSON: where it stood when all was imported and compiled code was loaded, and what the merge took. Runs in the project's
 environment or in a peer's: a job imports what it needs, and only that.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,11 +48,29 @@ def _read(file: Path) -> None:
 def ours(paths: dict[str, str], out: Path, method: str, **options) -> Merge:
     """mergekit-nb, from files to files."""
     import mergekit_nb as mk
-    from mergekit_nb.engine.forms.form import kernels
 
-    kernels()
-    base, *tasks = paths
-    return lambda: mk.merge(method, paths[base], {t: paths[t] for t in tasks}, out=out, device="cpu", **options)
+    def run(paths: dict[str, str], out: Path) -> None:
+        base, *tasks = paths
+        mk.merge(method, paths[base], {task: paths[task] for task in tasks}, out=out, device="cpu", **options)
+
+    _load_compiled(run, list(paths))
+    return partial(run, paths, out)
+
+
+def _load_compiled(run: Callable[[dict[str, str], Path], None], names: list[str]) -> None:
+    """Merge a few weights as large models are merged: compiled loops are loaded when they are first called, like an import."""
+    import torch
+    from safetensors.torch import save_file
+
+    from mergekit_nb.engine import fast
+
+    worth, fast.WORTH = fast.WORTH, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for seed, name in enumerate(names):
+            weights = torch.randn(4096, generator=torch.Generator().manual_seed(seed))
+            save_file({"w": weights}, f"{folder}/{name}.safetensors")
+        run({name: f"{folder}/{name}.safetensors" for name in names}, Path(folder, "out"))
+    fast.WORTH = worth
 
 
 _ties = partial(ours, method="ties", scale=SCALE, density=DENSITY)

@@ -39,7 +39,12 @@ def ticker(
         text: what is being done.
         cancel: asked at every tick.
         unit: of a step; a bar shows "B" as bytes done of all, their rate and the time left.
+
+    Raises:
+        TypeError: `cancel` cannot be asked.
     """
+    if cancel is not None and not hasattr(cancel, "is_set"):
+        raise TypeError(f"cancel is anything with is_set(), as a threading.Event; got {cancel!r}")
     bar = tqdm(total=total, desc=text, disable=progress is not True, unit=unit, unit_scale=unit == "B")
     done = 0
 

@@ -15,7 +15,6 @@ from mergekit_nb.weights.hashing import HASHED
 from mergekit_nb.weights.match import Match
 from mergekit_nb.weights.source import dtype_of, nbytes_of, shape_of
 
-COPIES = 10  # task-vector stacks that a method's intermediate results come to, at most
 RESULTS = 3  # vectors of one task that a compiled form makes, at most
 # entries of a piece: on a CPU those of nine models and their result lie in its caches; a GPU is asked more seldom
 LARGEST = {"cpu": 1 << 17}
@@ -77,7 +76,9 @@ def entry_bytes(work: Work) -> int:
     compiled = work.fast is not None and work.device.type == "cpu"
     width = _compiled if compiled else attrgetter("itemsize")
     read = max(sum(width(dtype_of(source, name)) for source in sources) for name in work.taus.names)
-    return read + (RESULTS * work.dtype.itemsize + tasks if compiled else COPIES * tasks * work.dtype.itemsize)
+    return read + (
+        RESULTS * work.dtype.itemsize + tasks if compiled else work.method.stacks * tasks * work.dtype.itemsize
+    )
 
 
 def _compiled(stored: torch.dtype) -> int:

@@ -64,6 +64,7 @@ class Method(ABC):
     per_task: ClassVar[tuple[str, ...]] = ("weights", "scale")  # fields that may hold one number per task
     edit_rounds: ClassVar[int] = 0  # rounds of `measure` that `edit` needs
     late: ClassVar[bool] = False  # True: `merge` does not look at the last round, which is measured in the same walk
+    stacks: ClassVar[int] = 12  # so many times all task vectors is what its intermediate results come to, as measured
     grain: ClassVar[Grain] = "tensor"  # "entry": the same bits from any pieces of a tensor, flattened and cut anywhere
 
     def rounds(self, dtype: torch.dtype) -> int:
@@ -156,6 +157,10 @@ class Chain(Method):
     @property
     def late(self) -> bool:
         return self.then.late
+
+    @property
+    def stacks(self) -> int:
+        return max(self.first.stacks, self.then.stacks) + 1  # what `first` edited is still there
 
     def rounds(self, dtype: torch.dtype) -> int:
         return self.first.edit_rounds + self.then.rounds(dtype)

@@ -42,6 +42,7 @@ class Karcher(Method):
     tolerance: Annotated[float, Knob(0, 0.1, "angle in radians, length in weight units", 1e-5)] = 1e-5
     name: ClassVar[str] = "karcher"
     paper: ClassVar[str] = "mergekit, arXiv:2403.13257; arXiv:2603.04972"
+    stacks: ClassVar[int] = 20
     symmetric: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False  # the tolerance is a length, too
 

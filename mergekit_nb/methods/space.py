@@ -27,6 +27,7 @@ class Space(Method):
     """
 
     generic: ClassVar[bool] = True
+    stacks: ClassVar[int] = 24
     commutes: ClassVar[str] = "axes"
 
     @abstractmethod

@@ -51,6 +51,7 @@ class Wudi(Method):
     scale: float = 1.0
     name: ClassVar[str] = "wudi"
     paper: ClassVar[str] = "Cheng et al. 2025, arXiv:2503.08099"
+    stacks: ClassVar[int] = 24
     commutes: ClassVar[str] = "axes"
 
     @property

@@ -10,6 +10,7 @@ import torch
 
 import mergekit_nb as mk
 from mergekit_nb.engine import budget, fast
+from mergekit_nb.engine.plan import TOTALS
 from mergekit_nb.progress import ticker
 from tests.engine.models_on_disk import SHAPES, contents, write_models
 
@@ -72,6 +73,17 @@ def test_a_bars_rate_is_not_of_what_a_killed_run_had_done(capsys):
     assert "901M/1.00G" in said
     assert [float(rate) for rate in re.findall(r"([\d.]+)MB/s", said)][-1] < 6
     assert "GB/s" not in said
+
+
+def test_what_cannot_be_asked_whether_to_stop_is_refused(models, tmp_path):
+    with pytest.raises(TypeError, match=r"cancel is anything with is_set\(\), as a threading.Event; got 3"):
+        mk.merge("average", *models, out=tmp_path / "out", cancel=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_holds_more_is_given_more(models):
+    fr, karcher = (mk.plan(method, *models).holds - TOTALS for method in ("fr", "karcher"))
+    assert karcher > 1.5 * fr
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(models):
