@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -117,8 +119,8 @@ class Portions:
     def _write_run(
         self, shards: dict[str, Shard], scratch: Path, totals: Totals, hashed: Digest | None, run: list[Piece]
     ) -> Gathered:
-        """Merge pieces and write them, in one thread: the memory of one is used again for the next."""
-        parts, hashes, written = {}, [], 0
+        """Merge pieces and write them, in one thread: the memory of one is used again for the next. Masks are written run by run."""
+        parts, hashes, written, masks = {}, [], 0, {}
         for piece in run:
             made = self.job.work.merge(piece, totals, hashed, adding=self.job.kind == "model")
             if made.factors:
@@ -126,8 +128,13 @@ class Portions:
             for stem, key, begin, flat in self._parts(piece, made):
                 shards[stem].put(key, flat, begin)
                 written += flat.numel() * flat.element_size()
+            for task, mask in zip(self.job.work.taus.tasks, made.masks or (), strict=False):
+                masks.setdefault((task, piece.name), (piece.start // 8, []))[1].append(mask.numpy().copy())
+                written += mask.numel()
             fold(parts, made.parts)
             hashes.append(made.hashes)
+        for (task, name), (begin, some) in masks.items():
+            shards[patch_stem(task)].put(MASK + name, torch.from_numpy(np.concatenate(some)), begin)
         return Gathered(parts, hashes, written)
 
     def _go_on(self, piece: Piece, tick: Tick | None) -> None:
@@ -157,13 +164,11 @@ class Portions:
                     _stream(expert, name, shards[patch_stem(task)], OWN + name, tick)
 
     def _parts(self, piece: Piece, made: pieces.Merged) -> list[tuple[str, str, int, Tensor]]:
-        """Stem, name, place and entries of all that a piece was merged into."""
+        """Stem, name, place and entries of all that a piece was merged into, but masks."""
         name, start = piece.name, piece.start
         parts = [(self.job.shared, name, start, made.vector if self.job.kind == "model" else made.base)]
         if self.job.kind in ("masks", "own"):
             parts.append(("vector", name, start, made.vector))
-        for task, mask in zip(self.job.work.taus.tasks, made.masks or (), strict=False):
-            parts.append((patch_stem(task), MASK + name, start // 8, mask))
         return parts
 
     def _write_factors(self, files: ExitStack, place: int, scratch: Path) -> None:
