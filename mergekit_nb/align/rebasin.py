@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mergekit_nb.maths.matching import blocks
@@ -185,6 +184,8 @@ def by_correlation(found: Mapping[str, Moments], a: nn.Module, b: nn.Module, axe
 
 def _assigned(likeness: Tensor, unit: int) -> Tensor:
     """For "feature of a, feature of b": which feature of b goes to the place of each of a; blocks of `unit` together."""
+    from scipy.optimize import linear_sum_assignment  # its import takes longer than most work here
+
     _, columns = linear_sum_assignment((blocks(likeness, unit) if unit > 1 else likeness).numpy(), maximize=True)
     return (torch.as_tensor(columns)[:, None] * unit + torch.arange(unit)).flatten()
 

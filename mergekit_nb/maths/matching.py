@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mergekit_nb.maths import zipping
@@ -106,6 +105,8 @@ def permute(correlation: Float[Tensor, "feature feature"], models: int = 2) -> Z
 
     Groups are in the order of model 0's features. The models after the first are not matched with each other.
     """
+    from scipy.optimize import linear_sum_assignment  # its import takes longer than most work here
+
     r = _checked(correlation, models)
     width = len(r) // models
     columns = [

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
-from scipy.optimize import milp
 
 Models = frozenset[int]
 
@@ -23,6 +22,8 @@ def completable(kinds: Counter[Models], models: int) -> bool:
         kinds: how many groups there are of each set of models.
         models: how many models there are; each brings equally many features.
     """
+    from scipy.optimize import milp  # its import takes longer than most work here
+
     ways, sets = _incidence(models)
     counts = np.array([kinds[kind] for kind in sets])
     return bool(milp(np.zeros(ways.shape[1]), constraints=(ways, counts, counts), integrality=1).success)

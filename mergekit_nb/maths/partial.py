@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import minimize
 from torch import Tensor
 
 from mergekit_nb.maths.matching import Zip
@@ -86,6 +85,8 @@ def within_budget(
     Returns:
         space -> ratio in [0, 1].
     """
+    from scipy.optimize import minimize  # its import takes longer than most work here
+
     if not 1 <= budget <= 2:
         raise ValueError(f"budget is the cost relative to one model, in [1, 2]; got {budget}")
     if not similarities:

@@ -6,7 +6,6 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 
 @torch.no_grad()
@@ -21,6 +20,8 @@ def flops(model: nn.Module, example: Tensor) -> int:
         model: copied and run in eval mode; it is not touched.
         example: a batch; divide by its length for the cost of one picture.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # its import takes longer than most work here
+
     model = copy.deepcopy(model).eval()
     with FlopCounterMode(display=False) as counter:
         model(example)
