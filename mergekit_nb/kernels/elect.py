@@ -10,11 +10,11 @@ from mergekit_nb.kernels.lanes import (
     WIDTH,
     add_sizes,
     add_where,
+    farthest,
     fetch,
-    highest,
     larger,
-    lowest,
     minus,
+    nearest,
     plus,
     put,
     sign_of,
@@ -52,19 +52,17 @@ def emr(addresses, size, tie, vector, packed, own, shared):
         count = min(BLOCK, size - start)
         for t in range(tasks + 1):
             places[t] = _place(addresses[t], start, count, room[t])
-        sums[:] = 0
         if count == BLOCK:
-            _walk(places, tie, vector[start:].ctypes.data, packed[:, start >> 3 :], sums, ends)
+            _walk(places, tie, vector[start:], packed[:, start >> 3 :], sums, ends)
         else:
-            _walk(places, tie, unified.ctypes.data, bits, sums, ends)
-            vector[start:] = unified[:count]
-            packed[:, start >> 3 :] = bits[:, : -(-count // 8)]
-        most = np.int32(ends[1].max() >> 1)
+            _walk(places, tie, unified, bits, sums, ends)
+            _copy(unified, bits, count, vector[start:], packed[:, start >> 3 :])
+        least, most = _ends(ends)
         top, exponent = max(top, most), most >> MANTISSA
-        if fits(ends[0].min(), exponent):
+        if fits(least, exponent):
             for t in range(tasks):
-                add_float(sums[0, t].sum(), exponent, own[t])
-                add_float(sums[1, t].sum(), exponent, shared[t])
+                add_float(sums[0, t], exponent, own[t])
+                add_float(sums[1, t], exponent, shared[t])
         elif most > 0:
             _add_apart(places, vector[start : start + count], exponent, own, shared)
     return top
@@ -76,40 +74,62 @@ def _place(place, start, count, room):
     if place[1] != BFLOAT16 and count == BLOCK:
         return place[0] + 4 * start
     load(place, start, count, room)
-    room[count:] = 0
+    for i in range(count, BLOCK):
+        room[i] = 0
     return np.int64(room.ctypes.data)
 
 
 @numba.njit(nogil=True)
 def _walk(places, tie, unified, bits, sums, ends):
-    """One block: the unified vector to the address `unified`, `bits`, what is to be added up, the ends of the magnitudes.
+    """One block.
 
     Args:
         places: addresses of the base and the experts.
+        unified: float32, written: the unified vector.
         bits: uint8 `task byte`, written.
-        sums: float64 `2 task 8`, added to: |tau_t| and |M_t * tau_uni|.
-        ends: uint32 `2 lane`, written: see `lanes.lowest` and `lanes.highest`.
+        sums: float64 `2 task 8`, written: |tau_t| and |M_t * tau_uni|, in eight parts.
+        ends: uint32 `2 lane`, written: see `lanes.nearest` and `lanes.farthest`.
     """
     zero, ties, tasks = spread(np.float32(0)), spread(tie), len(places) - 1
-    ends[0], ends[1] = 0xFFFFFFFF, 0
-    least, most = fetch(np.int64(ends[0].ctypes.data)), fetch(np.int64(ends[1].ctypes.data))
-    own, shared = np.int64(sums[0].ctypes.data), np.int64(sums[1].ctypes.data)
-    first, stride = np.int64(bits.ctypes.data), bits.strides[0]
+    near, far, step = zero, zero, 8 * PART
+    own, out, first = np.int64(sums.ctypes.data), np.int64(unified.ctypes.data), np.int64(bits.ctypes.data)
+    shared = own + step * tasks
+    for t in range(tasks):
+        for i in range(PART):
+            sums[0, t, i] = sums[1, t, i] = 0
     for i in range(0, BLOCK, WIDTH):
         base, total, up, down = fetch(places[0] + 4 * i), zero, zero, zero
         for t in range(tasks):
             tau = minus(fetch(places[t + 1] + 4 * i), base)
             total, up, down = plus(total, tau), larger(tau, up), smaller(tau, down)
-            least, most = lowest(tau, least), highest(tau, most)
-            add_sizes(own + 8 * PART * t, tau)
+            near, far = nearest(tau, near), farthest(tau, far)
+            add_sizes(own + step * t, tau)
         sign = sign_of(total, ties)
         largest = larger(times(down, sign), larger(times(up, sign), zero))
         for t in range(tasks):
             pull = times(minus(fetch(places[t + 1] + 4 * i), base), sign)
-            add_where(shared + 8 * PART * t, pull, largest, first + stride * t + i // 8)
-        put(unified + 4 * i, times(sign, largest))
-    put(np.int64(ends[0].ctypes.data), least)
-    put(np.int64(ends[1].ctypes.data), most)
+            add_where(shared + step * t, pull, largest, first + bits.strides[0] * t + i // 8)
+        put(out + 4 * i, times(sign, largest))
+    put(np.int64(ends.ctypes.data), near)
+    put(np.int64(ends.ctypes.data) + 4 * WIDTH, far)
+
+
+@numba.njit(nogil=True)
+def _ends(ends):
+    """Twice the bits of the smallest magnitude that is not 0 (2^32 if there is none), and the bits of the largest."""
+    near, far = ends[0, 0], ends[1, 0]
+    for i in range(1, WIDTH):
+        near, far = max(near, ends[0, i]), max(far, ends[1, i])
+    return (1 << 32) - np.int64(near), np.int32(far >> 1)
+
+
+@numba.njit(nogil=True)
+def _copy(unified, bits, count, vector, packed):
+    for i in range(count):
+        vector[i] = unified[i]
+    for t in range(len(bits)):
+        for i in range(-(-count // 8)):
+            packed[t, i] = bits[t, i]
 
 
 @numba.njit(nogil=True)

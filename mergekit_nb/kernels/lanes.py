@@ -88,17 +88,14 @@ def _doubled(builder, value):
     return builder.add(bits, bits)
 
 
-def _pick(builder, comparison, x, y):
-    return builder.bitcast(builder.select(builder.icmp_unsigned(comparison, x, y), x, y), FLOATS)
+def _most(builder, x, y):
+    return builder.bitcast(builder.select(builder.icmp_unsigned(">", x, y), x, y), FLOATS)
 
 
-def _lowest(builder, x, least):
-    one_less = builder.sub(_doubled(builder, x), _same(1, BITS))  # a zero becomes the largest
-    return _pick(builder, "<", one_less, builder.bitcast(least, BITS))
-
-
-lowest = _binary(_lowest)  # y, or where that is less twice the bits of |x|, less one; NaN are the largest of all
-highest = _binary(lambda builder, x, y: _pick(builder, ">", _doubled(builder, x), builder.bitcast(y, BITS)))  # likewise
+# As unsigned integers, in the lanes' bits: the largest so far of twice the bits of |x|, and of what is missing to 2^32,
+# which the smallest |x| that is not 0 has the most of. A NaN is larger than all numbers.
+farthest = _binary(lambda builder, x, y: _most(builder, _doubled(builder, x), builder.bitcast(y, BITS)))
+nearest = _binary(lambda builder, x, y: _most(builder, builder.neg(_doubled(builder, x)), builder.bitcast(y, BITS)))
 
 
 @intrinsic

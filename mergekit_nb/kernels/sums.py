@@ -57,15 +57,18 @@ def fits(least, exponent):
     """Whether float64 adds up a block without rounding, in any order: 1024 entries of 24 bits, over 19 octaves.
 
     Args:
-        least: uint32, see `lanes.lowest`: of the smallest entry that is not 0.
+        least: twice the bits of the smallest entry that is not 0.
         exponent: biased, of the largest entry.
     """
-    return SMALLEST <= exponent < INFINITE >> MANTISSA and least >= ((exponent - OCTAVES) << MANTISSA + 1) - 1
+    return SMALLEST <= exponent < INFINITE >> MANTISSA and least >= (exponent - OCTAVES) << MANTISSA + 1
 
 
 @numba.njit(nogil=True)
-def add_float(total, exponent, bins):
-    """Adds a float64 sum of entries that `fits` is true of to `bins`."""
+def add_float(parts, exponent, bins):
+    """Adds float64 sums of entries that `fits` is true of to `bins`."""
+    total = 0.0
+    for part in parts:
+        total += part
     add_whole(np.int64(total * 2.0 ** (ONE - exponent)), exponent, bins)
 
 
