@@ -1,4 +1,4 @@
-"""Thirty-two float32 as one value: what is held in registers need not be stored and loaded again for every task.
+"""Thirty-two float32 as one value: held in registers, not stored and loaded again for every task.
 
 numba's loops are turned into vectors of the processor one loop at a time, and between two loops everything goes through
 memory. LLVM splits these vectors into what the processor has: two of AVX-512, four of AVX2, eight of NEON.
