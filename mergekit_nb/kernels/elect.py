@@ -25,7 +25,7 @@ from mergekit_nb.kernels.lanes import (
 from mergekit_nb.kernels.rows import BFLOAT16, block_of, load
 from mergekit_nb.kernels.sums import MANTISSA, add_float, add_magnitudes, fits
 
-BLOCK = 1024  # entries of one task at a time: eight tasks and their base fit the first cache and a bit
+BLOCK = 1024  # entries of one task at a time: 512 were slower, 2048 no faster, and of them float64 adds one octave less
 BYTES = BLOCK // 8
 
 
