@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core.datamodel import models, register_default
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 WIDTH = 32  # two registers of AVX-512 a value: 16 and 64 were some 7 % slower with eight tasks
 PART = 8  # float64 in one register of AVX-512
@@ -24,7 +23,7 @@ class Lanes(types.Type):
         super().__init__("Lanes")
 
 
-@register_default(Lanes)
+@register_model(Lanes)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager, kind):
         super().__init__(manager, kind, FLOATS)
