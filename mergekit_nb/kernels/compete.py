@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from mergekit_nb.kernels.rows import INFINITE, MAGNITUDE, subtract
 
@@ -15,8 +18,7 @@ PART = 1024  # entries of one task at a time
 DIGIT, LAST = 16, np.int32(0xFFFF)  # as in maths.histogram, and the bits of the last digit
 LOWEST, ZEROS = np.int32(-(1 << 31)), 1 << 15  # the key of 0, and its first digit
 ZERO = np.float32(0)  # added to, makes 0.0 of -0.0
-WORD = 8  # doubts looked at together, as one integer
-FEW = 30  # up to one in so many
+WORD = 64  # doubts looked at together, as the bits of one integer
 LEAST = np.float32(1e-30)  # smaller numbers may have a relative error of their own
 SMALL = np.array([1e-30, 2.0**-5], np.float32).view(np.int32)  # products from and below which the bound on errors holds
 FIRST, SPAN = SMALL[0], np.uint32(SMALL[1] - SMALL[0])
@@ -44,7 +46,7 @@ def count_ends(addresses, size, prefixes, step, counts):
         counts: int64 `2 task 65536`, added to.
     """
     tasks = len(addresses) - 1
-    taus, same, chosen = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8), np.empty(PART + 1, np.int32)
+    taus, same, chosen = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8), np.empty(PART, np.int32)
     top = np.int32(0)
     for begin in range(0, size, PART):
         count = min(PART, size - begin)
@@ -151,43 +153,60 @@ def _count(keys, count, step, counts):
         counts[keys[i] >> DIGIT & LAST] += step
 
 
+@intrinsic
+def _set(typing, address):
+    """Which of 64 bytes are not 0, the first in the lowest bit: a comparison of vectors, which leaves just that."""
+
+    def build(context, builder, signature, arguments):
+        bytes_ = ir.VectorType(ir.IntType(8), WORD)
+        values = builder.load(builder.inttoptr(arguments[0], bytes_.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", values, ir.Constant(bytes_, [0] * WORD)), ir.IntType(64))
+
+    return types.uint64(address), build
+
+
+@intrinsic
+def _lowest(typing, word):
+    """The place of the lowest bit that is set, of a word that is not 0."""
+
+    def build(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(word), build
+
+
 @numba.njit(nogil=True)
 def _collect(doubt, count, chosen):
-    """The places of the doubtful ones; gives how many there are. Where they are many, a branch would be guessed wrong often."""
-    many = 0
-    for i in range(count):
-        many += doubt[i]
-    if many * FEW > count:
-        return _some(doubt, 0, count, np.uint64(0), chosen)
-    words, found = doubt.view(np.uint64), np.uint64(0)
-    for word in range((count + WORD - 1) // WORD):
-        if words[word]:
-            found = _some(doubt, word * WORD, min(word * WORD + WORD, count), found, chosen)
-    return found
+    """The places of the doubtful ones; gives how many there are."""
+    doubt[count : -(-count // WORD) * WORD] = 0
+    address, found = np.int64(doubt.ctypes.data), np.uint64(0)
+    for start in range(0, count, WORD):
+        left = _set(address + start)
+        while left:
+            chosen[found] = start + _lowest(left)
+            left &= left - np.uint64(1)
+            found += np.uint64(1)
+    return np.int64(found)
 
 
 @numba.njit(nogil=True)
-def _some(doubt, start, stop, found, chosen):
-    for i in range(start, stop):
-        chosen[found] = i
-        found += np.uint64(doubt[i])
-    return found
-
-
-@numba.njit(nogil=True)
-def _put(chosen, some, found, first, t, tau, sums, low, high, tasks, doubts):
+def _put(chosen, some, found, first, tau, sums, low, high, tasks, doubts):
     """What the scores of the chosen are made of, as `maths.compete` forms it, after those found before."""
     least = min(low, high)
     span = high - least if high - least > 0 else np.float32(1)
+    places, clipped = doubts.places[found : found + some], doubts.clipped[found : found + some]
+    exponents, products = doubts.exponents[found : found + some], doubts.products[found : found + some]
     for j in range(some):
-        i = chosen[j]
-        size = min(max(abs(tau[i]), low), high)
+        clipped[j] = tau[np.uint32(chosen[j])]
+        products[j] = sums[np.uint32(chosen[j])]
+    for j in range(some):
+        places[j] = first + chosen[j]
+    for j in range(some):
+        products[j] = clipped[j] * products[j]
+        size = min(max(abs(clipped[j]), low), high)
         unit = (size - least) / span
-        doubts.places[found + j] = first + i
-        doubts.owners[found + j] = t
-        doubts.clipped[found + j] = size if tau[i] > 0 else -size if tau[i] < 0 else ZERO
-        doubts.exponents[found + j] = np.float32(tasks) * (unit * unit)
-        doubts.products[found + j] = tau[i] * sums[i]
+        exponents[j] = np.float32(tasks) * (unit * unit)
+        clipped[j] = size if clipped[j] > 0 else -size if clipped[j] < 0 else ZERO
 
 
 @numba.njit(nogil=True, cache=True)
@@ -210,8 +229,8 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
     """
     tasks = len(addresses) - 1
     taus, wide, sums = np.empty((tasks, PART), np.float32), np.empty(PART, np.float64), np.empty(PART, np.float32)
-    keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART + 1, np.int32)
-    slack, found, top, begin = slack_of(tasks), 0, np.int32(0), start
+    keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART, np.int32)
+    slack, found, runs, top, begin = slack_of(tasks), 0, 0, np.int32(0), start
     while begin < size and found + tasks * PART <= len(doubts.places):
         count = min(PART, size - begin)
         top = max(top, subtract(addresses, begin, count, taus))
@@ -234,65 +253,74 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
             if phase == COUNT_FIRST:
                 for j in range(some):
                     counts[0, t, keys[chosen[j]] >> DIGIT & LAST] -= step
-            _put(chosen, some, found, begin - start, t, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
+            _put(chosen, some, found, begin - start, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
             found += some
+            doubts.ends[runs] = found
+            runs += 1
         begin += count
     return begin, found, top
 
 
 @numba.njit(nogil=True, cache=True)
-def count_exact(scores, owners, prefixes, done, step, counts):
+def count_exact(scores, ends, prefixes, done, step, counts):
     """Exact scores counted: by their first digit in `counts[0]`, or by their second where the first is a rank's prefix.
 
     Args:
+        scores: by blocks of PART entries and within them by task.
+        ends: int32 `block task`, flat; where the scores of a block's task end.
         prefixes: int32 `2 task`.
         done: digits found so far, 0 or 1.
         step: what an entry adds to its count.
         counts: int64, `1 task 65536` or, with a digit found, `2 task 65536`; added to.
     """
-    for i in range(len(scores)):
-        bits = np.float32(scores[i] + ZERO).view(np.int32)
-        key = bits ^ (bits >> 31 | LOWEST)
-        t, digit = owners[i], key >> DIGIT & LAST
-        if done == 0:
-            counts[0, t, digit] += step
-        else:
-            for rank in range(2):
-                if digit == prefixes[rank, t]:
-                    counts[rank, t, key & LAST] += step
+    start, tasks = 0, counts.shape[1]
+    for run in range(len(ends)):
+        t = run % tasks
+        for i in range(start, ends[run]):
+            bits = np.float32(scores[i] + ZERO).view(np.int32)
+            key = bits ^ (bits >> 31 | LOWEST)
+            digit = key >> DIGIT & LAST
+            if done == 0:
+                counts[0, t, digit] += step
+            else:
+                for rank in range(2):
+                    if digit == prefixes[rank, t]:
+                        counts[rank, t, key & LAST] += step
+        start = ends[run]
 
 
 @numba.njit(nogil=True)
-def _weigh(scores, owners, cut, top, weights):
-    """`maths.compete.drop` and `rescale`."""
+def _weigh(scores, clipped, cut, top, scale, weights, shares):
+    """`maths.compete.drop` and `rescale` of one task; its weights, and what they make of its entries."""
+    span, positive = top - cut, (cut == top) & (top > 0)
     for j in range(len(scores)):
-        t, score = np.uint32(owners[j]), scores[j]
-        span = top[t] - cut[t]
-        weight = (score - cut[t]) / span if span > 0 else np.float32(1)
-        kept = (score > cut[t]) | ((cut[t] == top[t]) & (top[t] > 0) & (score == top[t]))
+        weight = (scores[j] - cut) / span if span > 0 else np.float32(1)
+        kept = (scores[j] > cut) | (positive & (scores[j] == top))
         weights[j] = weight if kept else ZERO
+        shares[j] = (clipped[j] * scale) * weights[j]
 
 
 @numba.njit(nogil=True, cache=True)
-def fuse(scores, places, owners, clipped, known, scales, vector):
+def fuse(scores, places, ends, clipped, known, scales, vector):
     """`maths.compete.fuse` of the clipped task vectors, into `vector`.
 
     Args:
-        scores: exact ones, of all entries that may be above the cut, by blocks of PART entries and within them by task.
-        places, owners, clipped: theirs; see engine.forms.pcb.Doubts.
+        scores: exact ones, of all entries that may be above the cut; ordered as `count_exact` takes them.
+        places, ends, clipped: theirs; see engine.forms.pcb.Doubts.
         scales: float32 `task`.
         vector: the entries that were looked at, written.
     """
-    weights, summed, total = np.empty_like(scores), np.empty(PART, np.float64), np.empty(PART, np.float64)
-    _weigh(scores, owners, known.cut, known.top, weights)
-    j = 0
+    summed, total, start, run = np.empty(PART, np.float64), np.empty(PART, np.float64), 0, 0
+    weights, shares = np.empty(PART, np.float32), np.empty(PART, np.float32)
     for begin in range(0, len(vector), PART):
-        count = min(PART, len(vector) - begin)
         summed[:], total[:] = 0, 0
-        while j < len(scores) and places[j] < begin + count:
-            i = np.uint32(places[j] - begin)
-            summed[i] += np.float64((clipped[j] * scales[np.uint32(owners[j])]) * weights[j])
-            total[i] += weights[j]
-            j += 1
-        for i in range(count):
+        for t in range(len(scales)):
+            stop = ends[run]
+            _weigh(scores[start:stop], clipped[start:stop], known.cut[t], known.top[t], scales[t], weights, shares)
+            for j in range(stop - start):
+                i = np.uint32(places[start + j] - begin)
+                summed[i] += np.float64(shares[j])
+                total[i] += np.float64(weights[j])
+            start, run = stop, run + 1
+        for i in range(min(PART, len(vector) - begin)):
             vector[begin + i] = (np.float32(summed[i]) + ZERO) / max(np.float32(total[i]), SMALLEST)

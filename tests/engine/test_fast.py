@@ -274,7 +274,7 @@ def test_pcb_of_experts_that_are_mostly_their_base_needs_few_exact_scores(method
     touched = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) < changed
     experts, asked = [torch.where(touched, expert, base) for expert in experts], []
     scores = pcb.Doubts.scores
-    monkeypatch.setattr(pcb.Doubts, "scores", lambda doubts: asked.append(len(doubts.owners)) or scores(doubts))
+    monkeypatch.setattr(pcb.Doubts, "scores", lambda doubts: asked.append(len(doubts.places)) or scores(doubts))
     site = Site("w", (20_000,), ("a", "b", "c"))
     totals, vector, _ = readable(method, site, base, experts)
     compiled = fast.choose(method, fast.WORTH, CPU, torch.float32)
