@@ -6,6 +6,8 @@ scores are estimated with a bound on the error, and only where that bound leaves
 
 from __future__ import annotations
 
+import sys
+
 import numba
 import numpy as np
 from llvmlite import ir
@@ -19,6 +21,8 @@ DIGIT, LAST = 16, np.int32(0xFFFF)  # as in maths.histogram, and the bits of the
 LOWEST, ZEROS = np.int32(-(1 << 31)), 1 << 15  # the key of 0, and its first digit
 ZERO = np.float32(0)  # added to, makes 0.0 of -0.0
 WORD = 64  # doubts looked at together, as the bits of one integer
+TOGETHER = 8  # of their places
+UPPER = int(sys.byteorder == "little")  # which half of a key is its first digit
 LEAST = np.float32(1e-30)  # smaller numbers may have a relative error of their own
 SMALL = np.array([1e-30, 2.0**-5], np.float32).view(np.int32)  # products from and below which the bound on errors holds
 FIRST, SPAN = SMALL[0], np.uint32(SMALL[1] - SMALL[0])
@@ -27,6 +31,9 @@ MANTISSA = np.int32(23)
 # the polynomial of degree 5 nearest to 2^x on [-0.5, 0.5]; with coefficients in float32 to a relative 2^-22.6
 P0, P1, P2 = np.float32(1.0000000716553012), np.float32(0.6931469670628836), np.float32(0.24022119720750764)
 P3, P4, P5 = np.float32(0.05550713275065569), np.float32(0.009675541502625113), np.float32(0.0013276471959636088)
+UNIT, ONE = np.float32(2**23), np.float32(127 * 2**23)  # what 1 adds to a float32's exponent, and the bits of 1
+MORE, LESS = np.float32(1.0005), np.float32(0.941)  # bounds of scores, see _reaching
+NEXT = np.float32(1e-45)  # the smallest number above 0
 THIRD = np.float32(1 / 3)
 LOG2_E = 1.4426950408889634
 COUNT_FIRST, COUNT_SECOND, MERGE = 0, 1, 2
@@ -46,7 +53,7 @@ def count_ends(addresses, size, prefixes, step, counts):
         counts: int64 `2 task 65536`, added to.
     """
     tasks = len(addresses) - 1
-    taus, same, chosen = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8), np.empty(PART, np.int32)
+    taus, same, chosen = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8), np.empty(PART + TOGETHER, np.int32)
     top = np.int32(0)
     for begin in range(0, size, PART):
         count = min(PART, size - begin)
@@ -138,19 +145,34 @@ def _zeros(keys, doubt, count):
     return zeros
 
 
-@numba.njit(nogil=True)
-def _doubt_kept(keys, count, cut, slack, doubt):
-    """Where a score may reach the cut; 0 weighs nothing but above a negative one."""
-    bits = np.float32(cut + ZERO).view(np.int32)
-    least = np.int32((bits ^ (bits >> 31 & MAGNITUDE)) - slack)
+@numba.njit(nogil=True, fastmath={"contract"})
+def _reaching(tau, sums, count, low, high, tasks, cut, doubt):
+    """Where a score may reach the cut; 0 weighs nothing but above a negative one.
+
+    A score is at most `MORE` and at least `LESS` times what it is guessed to be: 2^x as linear between whole numbers, by
+    writing x into the bits of a float32, which is 1 to 1.0615 times as much; and tanh of x < 2^-5 as x, 1 to 1 + 2^-11
+    times as much. Of what is rounded the exponent, of up to 116 to base 2, changes most: by 9 roundings, and by 2^-17
+    where it is written, together less than 2^-13. Where products are not of that size, a score may be anything.
+    """
+    least, span = min(low, high), high - min(low, high)
+    normal = span > LEAST
+    factor = np.float32(np.sqrt(tasks * LOG2_E) / span) if normal else ZERO
+    sure, reached = SPAN if normal else np.uint32(0), cut if cut < 0 else max(cut, NEXT)
     for i in range(count):
-        doubt[i] |= (np.int32(keys[i] ^ LOWEST) >= least) & ((keys[i] != LOWEST) | (cut < 0))
+        unit = (min(max(abs(tau[i]), low), high) - least) * factor
+        bits = np.int32(np.float32(unit * unit * UNIT + ONE))
+        product = tau[i] * sums[i]
+        guess = bits.view(np.float32) * product
+        size = np.float32(product).view(np.int32) & MAGNITUDE
+        unsure = (np.uint32(size - FIRST) >= sure) & (size != 0)
+        doubt[i] = unsure | (max(guess * MORE, guess * LESS) >= reached)
 
 
 @numba.njit(nogil=True)
 def _count(keys, count, step, counts):
+    digits = keys.view(np.uint16)
     for i in range(count):
-        counts[keys[i] >> DIGIT & LAST] += step
+        counts[np.uint64(digits[2 * i + UPPER])] += step
 
 
 @intrinsic
@@ -167,25 +189,43 @@ def _set(typing, address):
 
 @intrinsic
 def _lowest(typing, word):
-    """The place of the lowest bit that is set, of a word that is not 0."""
+    """The place of the lowest bit that is set, or 64."""
 
     def build(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(word), build
+
+
+@intrinsic
+def _ones(typing, word):
+    """How many bits are set."""
+
+    def build(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
 
     return types.uint64(word), build
 
 
 @numba.njit(nogil=True)
 def _collect(doubt, count, chosen):
-    """The places of the doubtful ones; gives how many there are."""
+    """The places of the doubtful ones; gives how many there are.
+
+    Several are written at a time, needed or not: how many a word has is a branch that would be guessed wrong often.
+
+    Args:
+        chosen: has room for `TOGETHER` more than there may be.
+    """
     doubt[count : -(-count // WORD) * WORD] = 0
     address, found = np.int64(doubt.ctypes.data), np.uint64(0)
     for start in range(0, count, WORD):
-        left = _set(address + start)
-        while left:
-            chosen[found] = start + _lowest(left)
-            left &= left - np.uint64(1)
-            found += np.uint64(1)
+        word, place = _set(address + start), found
+        found += _ones(word)
+        while word:
+            for k in range(TOGETHER):
+                chosen[place + np.uint64(k)] = start + _lowest(word)
+                word &= word - np.uint64(1)
+            place += np.uint64(TOGETHER)
     return np.int64(found)
 
 
@@ -229,7 +269,7 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
     """
     tasks = len(addresses) - 1
     taus, wide, sums = np.empty((tasks, PART), np.float32), np.empty(PART, np.float64), np.empty(PART, np.float32)
-    keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART, np.int32)
+    keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART + TOGETHER, np.int32)
     slack, found, runs, top, begin = slack_of(tasks), 0, 0, np.int32(0), start
     while begin < size and found + tasks * PART <= len(doubts.places):
         count = min(PART, size - begin)
@@ -238,7 +278,11 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
             return begin, found, top
         _sums(taus, count, wide, sums)
         for t in range(tasks):
-            _estimate(taus[t], sums, count, known.low[t], known.high[t], tasks, keys, doubt)
+            ends = (known.low[t], known.high[t])
+            if phase == MERGE:
+                _reaching(taus[t], sums, count, *ends, tasks, known.cut[t], doubt)
+            else:
+                _estimate(taus[t], sums, count, *ends, tasks, keys, doubt)
             if phase == COUNT_FIRST:
                 _doubt_digits(keys, count, slack, doubt)
                 _count(keys, count, step, counts[0, t])
@@ -247,13 +291,11 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
                     _doubt_same(keys, count, known.prefixes[rank, t], slack, doubt)
                     if known.prefixes[rank, t] == ZEROS:
                         counts[rank, t, 0] += step * _zeros(keys, doubt, count)
-            else:
-                _doubt_kept(keys, count, known.cut[t], slack, doubt)
             some = _collect(doubt, count, chosen)
             if phase == COUNT_FIRST:
                 for j in range(some):
                     counts[0, t, keys[chosen[j]] >> DIGIT & LAST] -= step
-            _put(chosen, some, found, begin - start, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
+            _put(chosen, some, found, begin - start, taus[t], sums, *ends, tasks, doubts)
             found += some
             doubts.ends[runs] = found
             runs += 1
