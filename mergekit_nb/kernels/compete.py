@@ -53,8 +53,8 @@ def count_ends(addresses, size, prefixes, step, counts):
         counts: int64 `2 task 65536`, added to.
     """
     tasks = len(addresses) - 1
-    taus, same, chosen = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8), np.empty(PART + TOGETHER, np.int32)
-    top = np.int32(0)
+    taus, same = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8)
+    chosen, top = np.empty(PART + TOGETHER, np.int32), np.int32(0)
     for begin in range(0, size, PART):
         count = min(PART, size - begin)
         top = max(top, subtract(addresses, begin, count, taus))
@@ -149,10 +149,11 @@ def _zeros(keys, doubt, count):
 def _reaching(tau, sums, count, low, high, tasks, cut, doubt):
     """Where a score may reach the cut; 0 weighs nothing but above a negative one.
 
-    A score is at most `MORE` and at least `LESS` times what it is guessed to be: 2^x as linear between whole numbers, by
-    writing x into the bits of a float32, which is 1 to 1.0615 times as much; and tanh of x < 2^-5 as x, 1 to 1 + 2^-11
-    times as much. Of what is rounded the exponent, of up to 116 to base 2, changes most: by 9 roundings, and by 2^-17
-    where it is written, together less than 2^-13. Where products are not of that size, a score may be anything.
+    A score is at most `MORE` and at least `LESS` times what it is guessed to be. The guess takes 2^x as linear between
+    whole numbers, by writing x into the bits of a float32: 1 to 1.0615 times as much. It takes tanh of x < 2^-5 as x: 1 to
+    1 + 2^-11 times as much. Of what is rounded the exponent, of up to 116 to base 2, changes most: by 9 roundings, and by
+    2^-17 where it is written, together less than 2^-13. Where a product is not of the size that this holds for, a score
+    may be anything.
     """
     least, span = min(low, high), high - min(low, high)
     normal = span > LEAST
@@ -249,6 +250,25 @@ def _put(chosen, some, found, first, tau, sums, low, high, tasks, doubts):
         clipped[j] = size if clipped[j] > 0 else -size if clipped[j] < 0 else ZERO
 
 
+@numba.njit(nogil=True, inline="always")
+def _look(tau, sums, count, t, phase, known, step, counts, keys, doubt):
+    """Which scores of task t are not known well enough; in the first round all are counted, in the second zeros."""
+    tasks, low, high = len(known.low), known.low[t], known.high[t]
+    if phase == MERGE:
+        _reaching(tau, sums, count, low, high, tasks, known.cut[t], doubt)
+        return
+    slack = slack_of(tasks)
+    _estimate(tau, sums, count, low, high, tasks, keys, doubt)
+    if phase == COUNT_FIRST:
+        _doubt_digits(keys, count, slack, doubt)
+        _count(keys, count, step, counts[0, t])
+    else:
+        for rank in range(2):
+            _doubt_same(keys, count, known.prefixes[rank, t], slack, doubt)
+            if known.prefixes[rank, t] == ZEROS:
+                counts[rank, t, 0] += step * _zeros(keys, doubt, count)
+
+
 @numba.njit(nogil=True, cache=True)
 def find(addresses, start, size, phase, known, step, counts, doubts):
     """Entries from `start` on whose scores are not known well enough; in rounds of counting the others are counted.
@@ -262,7 +282,7 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
         known: see engine.forms.pcb.Known.
         step: what an entry adds to its count.
         counts: see `count_exact`; added to in the first round, and by zeros in the second.
-        doubts: see engine.forms.pcb.Doubts, written; at least `task * PART`.
+        doubts: see engine.forms.pcb.Doubts, written; places for at least `task * PART`, ends for all blocks to come.
 
     Returns:
         Where it stopped, how many are doubtful, and the bits of the largest magnitude of a task vector.
@@ -270,7 +290,7 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
     tasks = len(addresses) - 1
     taus, wide, sums = np.empty((tasks, PART), np.float32), np.empty(PART, np.float64), np.empty(PART, np.float32)
     keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART + TOGETHER, np.int32)
-    slack, found, runs, top, begin = slack_of(tasks), 0, 0, np.int32(0), start
+    found, top, begin = 0, np.int32(0), start
     while begin < size and found + tasks * PART <= len(doubts.places):
         count = min(PART, size - begin)
         top = max(top, subtract(addresses, begin, count, taus))
@@ -278,27 +298,14 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
             return begin, found, top
         _sums(taus, count, wide, sums)
         for t in range(tasks):
-            ends = (known.low[t], known.high[t])
-            if phase == MERGE:
-                _reaching(taus[t], sums, count, *ends, tasks, known.cut[t], doubt)
-            else:
-                _estimate(taus[t], sums, count, *ends, tasks, keys, doubt)
-            if phase == COUNT_FIRST:
-                _doubt_digits(keys, count, slack, doubt)
-                _count(keys, count, step, counts[0, t])
-            elif phase == COUNT_SECOND:
-                for rank in range(2):
-                    _doubt_same(keys, count, known.prefixes[rank, t], slack, doubt)
-                    if known.prefixes[rank, t] == ZEROS:
-                        counts[rank, t, 0] += step * _zeros(keys, doubt, count)
+            _look(taus[t], sums, count, t, phase, known, step, counts, keys, doubt)
             some = _collect(doubt, count, chosen)
             if phase == COUNT_FIRST:
                 for j in range(some):
                     counts[0, t, keys[chosen[j]] >> DIGIT & LAST] -= step
-            _put(chosen, some, found, begin - start, taus[t], sums, *ends, tasks, doubts)
+            _put(chosen, some, found, begin - start, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
             found += some
-            doubts.ends[runs] = found
-            runs += 1
+            doubts.ends[(begin - start) // PART * tasks + t] = found
         begin += count
     return begin, found, top
 

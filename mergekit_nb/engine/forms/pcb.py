@@ -57,9 +57,9 @@ class Doubts(NamedTuple):
     @classmethod
     def room(cls, size: int, runs: int) -> Doubts:
         """Room for so many of so many blocks and tasks: this thread's until it asks again."""
-        places, ends = ROOMS.take("whose doubts", size + runs, torch.int32).split([size, runs])
-        values = ROOMS.take("doubts", 3 * size, torch.float32).reshape(3, size)
-        return cls(places.numpy(), ends.numpy(), *values.numpy())
+        room = ROOMS.take("doubts", 4 * size + runs, torch.int32).numpy()
+        places, *values = room[: 4 * size].reshape(4, size)
+        return cls(places, room[4 * size :], *(part.view(np.float32) for part in values))
 
     def first(self, found: int, runs: int) -> Doubts:
         """The first so many, of the first so many blocks and tasks."""
