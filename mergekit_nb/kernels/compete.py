@@ -6,8 +6,13 @@ scores are estimated with a bound on the error, and only where that bound leaves
 
 from __future__ import annotations
 
+import sys
+
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from mergekit_nb.kernels.rows import INFINITE, MAGNITUDE, subtract
 
@@ -15,8 +20,9 @@ PART = 1024  # entries of one task at a time
 DIGIT, LAST = 16, np.int32(0xFFFF)  # as in maths.histogram, and the bits of the last digit
 LOWEST, ZEROS = np.int32(-(1 << 31)), 1 << 15  # the key of 0, and its first digit
 ZERO = np.float32(0)  # added to, makes 0.0 of -0.0
-WORD = 8  # doubts looked at together, as one integer
-FEW = 30  # up to one in so many
+WORD = 64  # doubts looked at together, as the bits of one integer
+TOGETHER = 8  # of their places
+UPPER = int(sys.byteorder == "little")  # which half of a key is its first digit
 LEAST = np.float32(1e-30)  # smaller numbers may have a relative error of their own
 SMALL = np.array([1e-30, 2.0**-5], np.float32).view(np.int32)  # products from and below which the bound on errors holds
 FIRST, SPAN = SMALL[0], np.uint32(SMALL[1] - SMALL[0])
@@ -25,6 +31,9 @@ MANTISSA = np.int32(23)
 # the polynomial of degree 5 nearest to 2^x on [-0.5, 0.5]; with coefficients in float32 to a relative 2^-22.6
 P0, P1, P2 = np.float32(1.0000000716553012), np.float32(0.6931469670628836), np.float32(0.24022119720750764)
 P3, P4, P5 = np.float32(0.05550713275065569), np.float32(0.009675541502625113), np.float32(0.0013276471959636088)
+UNIT, ONE = np.float32(2**23), np.float32(127 * 2**23)  # what 1 adds to a float32's exponent, and the bits of 1
+MORE, LESS = np.float32(1.0005), np.float32(0.941)  # bounds of scores, see _reaching
+NEXT = np.float32(1e-45)  # the smallest number above 0
 THIRD = np.float32(1 / 3)
 LOG2_E = 1.4426950408889634
 COUNT_FIRST, COUNT_SECOND, MERGE = 0, 1, 2
@@ -44,8 +53,8 @@ def count_ends(addresses, size, prefixes, step, counts):
         counts: int64 `2 task 65536`, added to.
     """
     tasks = len(addresses) - 1
-    taus, same, chosen = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8), np.empty(PART + 1, np.int32)
-    top = np.int32(0)
+    taus, same = np.empty((tasks, PART), np.float32), np.empty(PART, np.uint8)
+    chosen, top = np.empty(PART + TOGETHER, np.int32), np.int32(0)
     for begin in range(0, size, PART):
         count = min(PART, size - begin)
         top = max(top, subtract(addresses, begin, count, taus))
@@ -136,58 +145,128 @@ def _zeros(keys, doubt, count):
     return zeros
 
 
-@numba.njit(nogil=True)
-def _doubt_kept(keys, count, cut, slack, doubt):
-    """Where a score may reach the cut; 0 weighs nothing but above a negative one."""
-    bits = np.float32(cut + ZERO).view(np.int32)
-    least = np.int32((bits ^ (bits >> 31 & MAGNITUDE)) - slack)
+@numba.njit(nogil=True, fastmath={"contract"})
+def _reaching(tau, sums, count, low, high, tasks, cut, doubt):
+    """Where a score may reach the cut; 0 weighs nothing but above a negative one.
+
+    A score is at most `MORE` and at least `LESS` times what it is guessed to be. The guess takes 2^x as linear between
+    whole numbers, by writing x into the bits of a float32: 1 to 1.0615 times as much. It takes tanh of x < 2^-5 as x: 1 to
+    1 + 2^-11 times as much. Of what is rounded the exponent, of up to 116 to base 2, changes most: by 9 roundings, and by
+    2^-17 where it is written, together less than 2^-13. Where a product is not of the size that this holds for, a score
+    may be anything.
+    """
+    least, span = min(low, high), high - min(low, high)
+    normal = span > LEAST
+    factor = np.float32(np.sqrt(tasks * LOG2_E) / span) if normal else ZERO
+    sure, reached = SPAN if normal else np.uint32(0), cut if cut < 0 else max(cut, NEXT)
     for i in range(count):
-        doubt[i] |= (np.int32(keys[i] ^ LOWEST) >= least) & ((keys[i] != LOWEST) | (cut < 0))
+        unit = (min(max(abs(tau[i]), low), high) - least) * factor
+        bits = np.int32(np.float32(unit * unit * UNIT + ONE))
+        product = tau[i] * sums[i]
+        guess = bits.view(np.float32) * product
+        size = np.float32(product).view(np.int32) & MAGNITUDE
+        unsure = (np.uint32(size - FIRST) >= sure) & (size != 0)
+        doubt[i] = unsure | (max(guess * MORE, guess * LESS) >= reached)
 
 
 @numba.njit(nogil=True)
 def _count(keys, count, step, counts):
+    digits = keys.view(np.uint16)
     for i in range(count):
-        counts[keys[i] >> DIGIT & LAST] += step
+        counts[np.uint64(digits[2 * i + UPPER])] += step
+
+
+@intrinsic
+def _set(typing, address):
+    """Which of 64 bytes are not 0, the first in the lowest bit: a comparison of vectors, which leaves just that."""
+
+    def build(context, builder, signature, arguments):
+        bytes_ = ir.VectorType(ir.IntType(8), WORD)
+        values = builder.load(builder.inttoptr(arguments[0], bytes_.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", values, ir.Constant(bytes_, [0] * WORD)), ir.IntType(64))
+
+    return types.uint64(address), build
+
+
+@intrinsic
+def _lowest(typing, word):
+    """The place of the lowest bit that is set, or 64."""
+
+    def build(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(word), build
+
+
+@intrinsic
+def _ones(typing, word):
+    """How many bits are set."""
+
+    def build(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(word), build
 
 
 @numba.njit(nogil=True)
 def _collect(doubt, count, chosen):
-    """The places of the doubtful ones; gives how many there are. Where they are many, a branch would be guessed wrong often."""
-    many = 0
-    for i in range(count):
-        many += doubt[i]
-    if many * FEW > count:
-        return _some(doubt, 0, count, np.uint64(0), chosen)
-    words, found = doubt.view(np.uint64), np.uint64(0)
-    for word in range((count + WORD - 1) // WORD):
-        if words[word]:
-            found = _some(doubt, word * WORD, min(word * WORD + WORD, count), found, chosen)
-    return found
+    """The places of the doubtful ones; gives how many there are.
+
+    Several are written at a time, needed or not: how many a word has is a branch that would be guessed wrong often.
+
+    Args:
+        chosen: has room for `TOGETHER` more than there may be.
+    """
+    doubt[count : -(-count // WORD) * WORD] = 0
+    address, found = np.int64(doubt.ctypes.data), np.uint64(0)
+    for start in range(0, count, WORD):
+        word, place = _set(address + start), found
+        found += _ones(word)
+        while word:
+            for k in range(TOGETHER):
+                chosen[place + np.uint64(k)] = start + _lowest(word)
+                word &= word - np.uint64(1)
+            place += np.uint64(TOGETHER)
+    return np.int64(found)
 
 
 @numba.njit(nogil=True)
-def _some(doubt, start, stop, found, chosen):
-    for i in range(start, stop):
-        chosen[found] = i
-        found += np.uint64(doubt[i])
-    return found
-
-
-@numba.njit(nogil=True)
-def _put(chosen, some, found, first, t, tau, sums, low, high, tasks, doubts):
+def _put(chosen, some, found, first, tau, sums, low, high, tasks, doubts):
     """What the scores of the chosen are made of, as `maths.compete` forms it, after those found before."""
     least = min(low, high)
     span = high - least if high - least > 0 else np.float32(1)
+    places, clipped = doubts.places[found : found + some], doubts.clipped[found : found + some]
+    exponents, products = doubts.exponents[found : found + some], doubts.products[found : found + some]
     for j in range(some):
-        i = chosen[j]
-        size = min(max(abs(tau[i]), low), high)
+        clipped[j] = tau[np.uint32(chosen[j])]
+        products[j] = sums[np.uint32(chosen[j])]
+    for j in range(some):
+        places[j] = first + chosen[j]
+    for j in range(some):
+        products[j] = clipped[j] * products[j]
+        size = min(max(abs(clipped[j]), low), high)
         unit = (size - least) / span
-        doubts.places[found + j] = first + i
-        doubts.owners[found + j] = t
-        doubts.clipped[found + j] = size if tau[i] > 0 else -size if tau[i] < 0 else ZERO
-        doubts.exponents[found + j] = np.float32(tasks) * (unit * unit)
-        doubts.products[found + j] = tau[i] * sums[i]
+        exponents[j] = np.float32(tasks) * (unit * unit)
+        clipped[j] = size if clipped[j] > 0 else -size if clipped[j] < 0 else ZERO
+
+
+@numba.njit(nogil=True, inline="always")
+def _look(tau, sums, count, t, phase, known, step, counts, keys, doubt):
+    """Which scores of task t are not known well enough; in the first round all are counted, in the second zeros."""
+    tasks, low, high = len(known.low), known.low[t], known.high[t]
+    if phase == MERGE:
+        _reaching(tau, sums, count, low, high, tasks, known.cut[t], doubt)
+        return
+    slack = slack_of(tasks)
+    _estimate(tau, sums, count, low, high, tasks, keys, doubt)
+    if phase == COUNT_FIRST:
+        _doubt_digits(keys, count, slack, doubt)
+        _count(keys, count, step, counts[0, t])
+    else:
+        for rank in range(2):
+            _doubt_same(keys, count, known.prefixes[rank, t], slack, doubt)
+            if known.prefixes[rank, t] == ZEROS:
+                counts[rank, t, 0] += step * _zeros(keys, doubt, count)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -203,15 +282,15 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
         known: see engine.forms.pcb.Known.
         step: what an entry adds to its count.
         counts: see `count_exact`; added to in the first round, and by zeros in the second.
-        doubts: see engine.forms.pcb.Doubts, written; at least `task * PART`.
+        doubts: see engine.forms.pcb.Doubts, written; places for at least `task * PART`, ends for all blocks to come.
 
     Returns:
         Where it stopped, how many are doubtful, and the bits of the largest magnitude of a task vector.
     """
     tasks = len(addresses) - 1
     taus, wide, sums = np.empty((tasks, PART), np.float32), np.empty(PART, np.float64), np.empty(PART, np.float32)
-    keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART + 1, np.int32)
-    slack, found, top, begin = slack_of(tasks), 0, np.int32(0), start
+    keys, doubt, chosen = np.empty(PART, np.int32), np.empty(PART, np.uint8), np.empty(PART + TOGETHER, np.int32)
+    found, top, begin = 0, np.int32(0), start
     while begin < size and found + tasks * PART <= len(doubts.places):
         count = min(PART, size - begin)
         top = max(top, subtract(addresses, begin, count, taus))
@@ -219,80 +298,78 @@ def find(addresses, start, size, phase, known, step, counts, doubts):
             return begin, found, top
         _sums(taus, count, wide, sums)
         for t in range(tasks):
-            _estimate(taus[t], sums, count, known.low[t], known.high[t], tasks, keys, doubt)
-            if phase == COUNT_FIRST:
-                _doubt_digits(keys, count, slack, doubt)
-                _count(keys, count, step, counts[0, t])
-            elif phase == COUNT_SECOND:
-                for rank in range(2):
-                    _doubt_same(keys, count, known.prefixes[rank, t], slack, doubt)
-                    if known.prefixes[rank, t] == ZEROS:
-                        counts[rank, t, 0] += step * _zeros(keys, doubt, count)
-            else:
-                _doubt_kept(keys, count, known.cut[t], slack, doubt)
+            _look(taus[t], sums, count, t, phase, known, step, counts, keys, doubt)
             some = _collect(doubt, count, chosen)
             if phase == COUNT_FIRST:
                 for j in range(some):
                     counts[0, t, keys[chosen[j]] >> DIGIT & LAST] -= step
-            _put(chosen, some, found, begin - start, t, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
+            _put(chosen, some, found, begin - start, taus[t], sums, known.low[t], known.high[t], tasks, doubts)
             found += some
+            doubts.ends[(begin - start) // PART * tasks + t] = found
         begin += count
     return begin, found, top
 
 
 @numba.njit(nogil=True, cache=True)
-def count_exact(scores, owners, prefixes, done, step, counts):
+def count_exact(scores, ends, prefixes, done, step, counts):
     """Exact scores counted: by their first digit in `counts[0]`, or by their second where the first is a rank's prefix.
 
     Args:
+        scores: by blocks of PART entries and within them by task.
+        ends: int32 `block task`, flat; where the scores of a block's task end.
         prefixes: int32 `2 task`.
         done: digits found so far, 0 or 1.
         step: what an entry adds to its count.
         counts: int64, `1 task 65536` or, with a digit found, `2 task 65536`; added to.
     """
-    for i in range(len(scores)):
-        bits = np.float32(scores[i] + ZERO).view(np.int32)
-        key = bits ^ (bits >> 31 | LOWEST)
-        t, digit = owners[i], key >> DIGIT & LAST
-        if done == 0:
-            counts[0, t, digit] += step
-        else:
-            for rank in range(2):
-                if digit == prefixes[rank, t]:
-                    counts[rank, t, key & LAST] += step
+    start, tasks = 0, counts.shape[1]
+    for run in range(len(ends)):
+        t = run % tasks
+        for i in range(start, ends[run]):
+            bits = np.float32(scores[i] + ZERO).view(np.int32)
+            key = bits ^ (bits >> 31 | LOWEST)
+            digit = key >> DIGIT & LAST
+            if done == 0:
+                counts[0, t, digit] += step
+            else:
+                for rank in range(2):
+                    if digit == prefixes[rank, t]:
+                        counts[rank, t, key & LAST] += step
+        start = ends[run]
 
 
 @numba.njit(nogil=True)
-def _weigh(scores, owners, cut, top, weights):
-    """`maths.compete.drop` and `rescale`."""
+def _weigh(scores, clipped, cut, top, scale, weights, shares):
+    """`maths.compete.drop` and `rescale` of one task; its weights, and what they make of its entries."""
+    span, positive = top - cut, (cut == top) & (top > 0)
     for j in range(len(scores)):
-        t, score = np.uint32(owners[j]), scores[j]
-        span = top[t] - cut[t]
-        weight = (score - cut[t]) / span if span > 0 else np.float32(1)
-        kept = (score > cut[t]) | ((cut[t] == top[t]) & (top[t] > 0) & (score == top[t]))
+        weight = (scores[j] - cut) / span if span > 0 else np.float32(1)
+        kept = (scores[j] > cut) | (positive & (scores[j] == top))
         weights[j] = weight if kept else ZERO
+        shares[j] = (clipped[j] * scale) * weights[j]
 
 
 @numba.njit(nogil=True, cache=True)
-def fuse(scores, places, owners, clipped, known, scales, vector):
+def fuse(scores, places, ends, clipped, known, scales, vector):
     """`maths.compete.fuse` of the clipped task vectors, into `vector`.
 
     Args:
-        scores: exact ones, of all entries that may be above the cut, by blocks of PART entries and within them by task.
-        places, owners, clipped: theirs; see engine.forms.pcb.Doubts.
+        scores: exact ones, of all entries that may be above the cut; ordered as `count_exact` takes them.
+        places, ends, clipped: theirs; see engine.forms.pcb.Doubts.
         scales: float32 `task`.
         vector: the entries that were looked at, written.
     """
-    weights, summed, total = np.empty_like(scores), np.empty(PART, np.float64), np.empty(PART, np.float64)
-    _weigh(scores, owners, known.cut, known.top, weights)
-    j = 0
+    summed, total, start, run = np.empty(PART, np.float64), np.empty(PART, np.float64), 0, 0
+    weights, shares = np.empty(PART, np.float32), np.empty(PART, np.float32)
     for begin in range(0, len(vector), PART):
-        count = min(PART, len(vector) - begin)
         summed[:], total[:] = 0, 0
-        while j < len(scores) and places[j] < begin + count:
-            i = np.uint32(places[j] - begin)
-            summed[i] += np.float64((clipped[j] * scales[np.uint32(owners[j])]) * weights[j])
-            total[i] += weights[j]
-            j += 1
-        for i in range(count):
+        for t in range(len(scales)):
+            stop = ends[run]
+            _weigh(scores[start:stop], clipped[start:stop], known.cut[t], known.top[t], scales[t], weights, shares)
+            for j in range(stop - start):
+                i = np.uint32(places[start + j] - begin)
+                summed[i] += np.float64(shares[j])
+                total[i] += np.float64(weights[j])
+            start, run = stop, run + 1
+        for i in range(min(PART, len(vector) - begin)):
             vector[begin + i] = (np.float32(summed[i]) + ZERO) / max(np.float32(total[i]), SMALLEST)

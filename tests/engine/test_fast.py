@@ -236,6 +236,50 @@ def test_estimated_scores_of_pcb_are_as_near_as_they_say(tasks, seed, scale, spa
     assert len(off) == kernel.PART or scale != 1e-3 or span < 1
 
 
+@pytest.mark.parametrize("tasks", [1, 3, 8, 80])
+@settings(max_examples=20)
+@given(seed=st.integers(0, 999), scale=st.sampled_from([1e-12, 1e-3, 0.1, 30.0]), rank=st.floats(0, 1))
+def test_no_score_of_pcb_that_reaches_the_cut_is_missed(tasks, seed, scale, rank):
+    kernel, g = pytest.importorskip("mergekit_nb.kernels.compete"), torch.Generator().manual_seed(seed)
+    tau, others = scale * torch.rand(2, kernel.PART, generator=g) * torch.randn(2, kernel.PART, generator=g).sign()
+    tau[::9] = 0
+    low, high = torch.full((tasks,), 0.01 * scale), torch.full((tasks,), 0.9 * scale)
+    scores = compete.intra_balance(tau.expand(tasks, -1), low, high)[0] * torch.tanh(tau * others)
+    doubt = torch.empty(kernel.PART, dtype=torch.uint8)
+    ends = (low.numpy()[0], high.numpy()[0], tasks)
+    for cut in scores.sort().values[[int(rank * (kernel.PART - 1)), 0, -1]]:
+        kernel._reaching(tau.numpy(), others.numpy(), kernel.PART, *ends, cut.numpy()[()], doubt.numpy())
+        assert doubt[(scores >= cut) & ((scores != 0) | (cut < 0))].all()
+        assert not doubt[(scores < cut - 0.07 * cut.abs()) & (tau * others < 0.03) & (tau * others > 1e-29)].any()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("tasks", [1, 8, 80])
+def test_a_score_of_pcb_is_found_where_its_guess_is_worst(tasks, sign):
+    """Each is its own cut; between 0 and the highest exponent lie all that 2^x may be guessed for."""
+    kernel = pytest.importorskip("mergekit_nb.kernels.compete")
+    tau, doubt = torch.linspace(0.01, 1, kernel.PART), torch.zeros(kernel.PART, dtype=torch.uint8)
+    others = torch.full_like(tau, sign * 1e-4)
+    scores = compete.intra_balance(tau.expand(tasks, -1), torch.zeros(tasks), torch.ones(tasks))[0]
+    scores *= torch.tanh(tau * others)
+    rest = (np.float32(0), np.float32(1), tasks)
+    for i in range(kernel.PART):
+        alone, other, found = tau[i : i + 1].numpy(), others[i : i + 1].numpy(), doubt[i : i + 1].numpy()
+        kernel._reaching(alone, other, 1, *rest, scores[i].numpy()[()], found)
+    assert doubt.all()
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 1000, 1024])
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 1])
+def test_doubts_are_collected_in_order_and_none_after_the_last(count, share):
+    kernel = pytest.importorskip("mergekit_nb.kernels.compete")
+    doubt = (torch.rand(kernel.PART, generator=torch.Generator().manual_seed(count)) < share).to(torch.uint8)
+    expected = doubt[:count].nonzero().flatten().tolist()
+    chosen = np.full(kernel.PART + kernel.TOGETHER, -1, np.int32)
+    assert kernel._collect(doubt.numpy(), count, chosen) == len(expected)
+    assert chosen[: len(expected)].tolist() == expected
+
+
 @pytest.mark.parametrize("method", [Pcb(), Pcb(ratio=1.0, q=0.0)], ids=str)
 def test_pcb_does_not_depend_on_how_many_doubts_there_is_room_for(method, monkeypatch):
     base, experts = models(20_000, 2, "ties")
@@ -274,7 +318,7 @@ def test_pcb_of_experts_that_are_mostly_their_base_needs_few_exact_scores(method
     touched = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) < changed
     experts, asked = [torch.where(touched, expert, base) for expert in experts], []
     scores = pcb.Doubts.scores
-    monkeypatch.setattr(pcb.Doubts, "scores", lambda doubts: asked.append(len(doubts.owners)) or scores(doubts))
+    monkeypatch.setattr(pcb.Doubts, "scores", lambda doubts: asked.append(len(doubts.places)) or scores(doubts))
     site = Site("w", (20_000,), ("a", "b", "c"))
     totals, vector, _ = readable(method, site, base, experts)
     compiled = fast.choose(method, fast.WORTH, CPU, torch.float32)

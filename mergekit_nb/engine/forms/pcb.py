@@ -43,27 +43,28 @@ class Doubts(NamedTuple):
 
     Attributes:
         places: int32, counted from the first entry looked at.
-        owners: int32, their tasks.
+        ends: int32; of every block of entries and in it of every task, where its doubts end.
         clipped: float32.
         exponents, products: float32, the arguments of exp and tanh.
     """
 
     places: np.ndarray
-    owners: np.ndarray
+    ends: np.ndarray
     clipped: np.ndarray
     exponents: np.ndarray
     products: np.ndarray
 
     @classmethod
-    def room(cls, size: int) -> Doubts:
-        """Room for so many: this thread's until it asks again."""
-        whose = ROOMS.take("whose doubts", 2 * size, torch.int32).reshape(2, size)
-        values = ROOMS.take("doubts", 3 * size, torch.float32).reshape(3, size)
-        return cls(*whose.numpy(), *values.numpy())
+    def room(cls, size: int, runs: int) -> Doubts:
+        """Room for so many of so many blocks and tasks: this thread's until it asks again."""
+        room = ROOMS.take("doubts", 4 * size + runs, torch.int32).numpy()
+        places, *values = room[: 4 * size].reshape(4, size)
+        return cls(places, room[4 * size :], *(part.view(np.float32) for part in values))
 
-    def first(self, found: int) -> Doubts:
-        """The first so many."""
-        return Doubts(*(part[:found] for part in self))
+    def first(self, found: int, runs: int) -> Doubts:
+        """The first so many, of the first so many blocks and tasks."""
+        places, ends, *values = self
+        return Doubts(places[:found], ends[:runs], *(part[:found] for part in values))
 
     def scores(self) -> np.ndarray:
         """Their scores, by torch's own exp and tanh; the arguments are overwritten."""
@@ -110,7 +111,7 @@ class FastPcb(Fast):
         for here, doubts in self._doubts(rows, MERGE, known, 1, np.empty((0, 0, 0), np.int64)):
             if doubts is None:
                 return None
-            whose = (doubts.places, doubts.owners, doubts.clipped)
+            whose = (doubts.places, doubts.ends, doubts.clipped)
             kernels().fuse(doubts.scores(), *whose, known, scales, vector[here].numpy())
         return Finished(vector)
 
@@ -127,7 +128,7 @@ class FastPcb(Fast):
         for _, doubts in self._doubts(rows, done, known, step, counts):
             if doubts is None:
                 return False
-            kernels().count_exact(doubts.scores(), doubts.owners, known.prefixes, done, step, counts)
+            kernels().count_exact(doubts.scores(), doubts.ends, known.prefixes, done, step, counts)
         return True
 
     def _range_prefixes(self, totals: Totals) -> np.ndarray:
@@ -138,11 +139,13 @@ class FastPcb(Fast):
         self, rows: Rows, phase: int, known: Known, step: int, counts: np.ndarray
     ) -> Iterator[tuple[slice, Doubts | None]]:
         """Some entries after others, and of them those whose scores have to be exact; at last None where weights are broken."""
-        room = Doubts.room(max(ROOM, rows.tasks * kernels().PART))
+        part = kernels().PART
+        room = Doubts.room(max(ROOM, rows.tasks * part), rows.tasks * -(-rows.size // part))
         start, top = 0, 0
         while start < rows.size and finite(top):
             stop, found, top = kernels().find(rows.addresses, start, rows.size, phase, known, step, counts, room)
-            yield slice(start, stop), room.first(found) if finite(top) else None
+            runs = rows.tasks * -(-(stop - start) // part)
+            yield slice(start, stop), room.first(found, runs) if finite(top) else None
             start = stop
 
     def _known(self, totals: Totals) -> Known:
