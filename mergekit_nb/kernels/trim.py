@@ -5,19 +5,20 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mergekit_nb.kernels.rows import BLOCK, INFINITE, MAGNITUDE, subtract
+from mergekit_nb.kernels.rows import BLOCK, INFINITE, MAGNITUDE, load, subtract, tau_of
 
 DIGIT = np.uint32(16)  # as in maths.histogram
 LAST = np.uint32((1 << 16) - 1)
 UNSIGNED = np.uint32(MAGNITUDE)  # an index without a sign needs no check that it is none
 TOGETHER = 8  # entries looked at together for the few that matter
+GROUPS = BLOCK // TOGETHER
 
 
 @numba.njit(nogil=True, cache=True)
 def count(addresses, size, prefix, step, counts):
     """`maths.histogram.count` of float32 task vectors; gives the bits of the largest magnitude.
 
-    It ends before a block with NaN or infinity: counted again with `step` -1 all is as before.
+    It ends before the first NaN or infinity, block by block and task by task: counted again with `step` -1 all is as before.
 
     Args:
         addresses, size: see `rows.subtract`.
@@ -25,18 +26,18 @@ def count(addresses, size, prefix, step, counts):
         step: what an entry adds to its count.
         counts: integers `task 65536`, added to.
     """
-    tasks = len(addresses) - 1
-    taus, hits = np.empty((tasks, BLOCK), np.float32), np.zeros(BLOCK, np.uint8)
-    top = np.int32(0)
+    base, tau, hits = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.zeros(BLOCK, np.uint8)
+    groups, chosen = np.empty(GROUPS, np.uint32), np.empty(BLOCK + 1, np.uint32)
+    keys, top = tau.view(np.uint32), np.int32(0)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
-        top = max(top, subtract(addresses, start, length, taus))
-        if top >= INFINITE:
-            return top
-        for t in range(tasks):
-            keys = taus[t].view(np.uint32)
+        load(addresses[0], start, length, base)
+        for t in range(len(addresses) - 1):
+            top = max(top, tau_of(addresses[t + 1], base, start, length, tau))
+            if top >= INFINITE:
+                return top
             if len(prefix):
-                _count_second(keys, length, np.uint32(prefix[t]), step, hits, counts[t])
+                _count_second(keys, length, np.uint32(prefix[t]), step, hits, groups, chosen, counts[t])
             else:
                 _count_first(keys, length, step, counts[t])
     return top
@@ -49,16 +50,12 @@ def _count_first(keys, length, step, counts):
 
 
 @numba.njit(nogil=True)
-def _count_second(keys, length, prefix, step, hits, counts):
+def _count_second(keys, length, prefix, step, hits, groups, chosen, counts):
     for i in range(length):
         hits[i] = (keys[i] & UNSIGNED) >> DIGIT == prefix
     _none_after(hits, length)
-    words = hits.view(np.uint64)
-    for j in range(-(-length // TOGETHER)):
-        if words[j]:
-            for i in range(TOGETHER * j, TOGETHER * (j + 1)):
-                if hits[i]:
-                    counts[np.uint64(keys[i] & LAST)] += step
+    for i in range(_collect(keys, length, hits, groups, 0, chosen)):
+        counts[np.uint64(chosen[i] & LAST)] += step
 
 
 @numba.njit(nogil=True)
@@ -79,7 +76,7 @@ def between(addresses, size, low, high, below, found, keys):
         keys: uint32 `task room`, written: their bits, in the order of the entries; the last place is no room.
     """
     tasks = len(keys)
-    taus, hits = np.empty((tasks, BLOCK), np.float32), np.zeros(BLOCK, np.uint8)
+    taus, hits, groups = np.empty((tasks, BLOCK), np.float32), np.zeros(BLOCK, np.uint8), np.empty(GROUPS, np.uint32)
     top = np.int32(0)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
@@ -87,7 +84,7 @@ def between(addresses, size, low, high, below, found, keys):
         for t in range(tasks):
             tau = taus[t].view(np.uint32)
             below[t] += _smaller(tau, length, low[t], high[t] - low[t], hits)
-            found[t] = _collect(tau, length, hits, found[t], keys[t])
+            found[t] = _collect(tau, length, hits, groups, found[t], keys[t])
     return top
 
 
@@ -104,14 +101,25 @@ def _smaller(tau, length, low, width, hits):
 
 
 @numba.njit(nogil=True)
-def _collect(tau, length, hits, found, keys):
-    words, last, place = hits.view(np.uint64), np.uint64(len(keys) - 1), np.uint64(found)
-    for j in range(-(-length // TOGETHER)):
-        if words[j]:
-            for i in range(TOGETHER * j, TOGETHER * (j + 1)):
-                keys[min(place, last)] = tau[i] & UNSIGNED  # overwritten unless it is a hit: cheaper than to ask
-                place += np.uint64(hits[i])
+def _collect(tau, length, hits, groups, found, keys):
+    last, place = np.uint64(len(keys) - 1), np.uint64(found)
+    for j in range(_groups(hits, length, groups)):
+        first = np.uint64(groups[j]) * np.uint64(TOGETHER)
+        for i in range(TOGETHER):
+            entry = first + np.uint64(i)
+            keys[min(place, last)] = tau[entry] & UNSIGNED  # overwritten unless it is a hit: cheaper than to ask
+            place += np.uint64(hits[entry])
     return np.int64(place)
+
+
+@numba.njit(nogil=True)
+def _groups(hits, length, groups):
+    """How many groups of entries hold a hit, and which; nobody asks group by group, as the answer would be guessed wrong too often."""
+    words, found = hits.view(np.uint64), np.uint64(0)
+    for j in range(-(-length // TOGETHER)):
+        groups[found] = j
+        found += np.uint64(words[j] != 0)
+    return np.int64(found)
 
 
 @numba.njit(nogil=True)
